@@ -1,0 +1,332 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Each request owns one buffer from the moment it is decoded until it has been
+ * answered, because the library may use it after the call that starts the
+ * request.  Buffers are kept for reuse, last in first out, so that the busy ones
+ * stay mapped and warm and the write path does not allocate.
+ *
+ * Thread model: requests start in libfuse's workers and end there or in threads
+ * of the library; io->lock guards the spare buffers and the count.
+ */
+#include <config.h>
+
+#include "io.h"
+#include "log.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define BUFFER_ALIGN 4096u		/* what O_DIRECT wants, at most */
+#define NO_CLASS QEDFS_IO_CLASSES
+
+struct qedfs_request {
+	struct qedfs_request *next;	/* spare: under io->lock */
+	struct qedfs_io *io;
+	unsigned class;
+	fuse_req_t req;
+	void *buf;			/* null in the first class */
+	struct iovec iov;
+	size_t size;			/* bytes the kernel asked for */
+	bool overruns;			/* a late write past the end */
+	bool durable;
+	int err;			/* to answer a good flush with */
+};
+
+/* How much fits, and how many of them are kept. */
+static const struct {
+	size_t size;
+	unsigned keep;
+} classes[QEDFS_IO_CLASSES] = {
+	{ 0, 64 },
+	{ 64 << 10, 128 },
+	{ QEDFS_IO_MAX, 16 },
+};
+
+static unsigned class_for(size_t size)
+{
+	unsigned class = 0;
+
+	while (class < QEDFS_IO_CLASSES && size > classes[class].size)
+		class++;
+	return class;
+}
+
+static struct qedfs_request *allocate(unsigned class, size_t size)
+{
+	struct qedfs_request *request = malloc(sizeof(*request));
+
+	if (!request)
+		return NULL;
+	request->buf = NULL;
+	request->class = class;
+	if (class != NO_CLASS)
+		size = classes[class].size;
+	if (size == 0)
+		return request;
+	if (posix_memalign(&request->buf, BUFFER_ALIGN, size) == 0)
+		return request;
+	free(request);
+	return NULL;
+}
+
+static void release(struct qedfs_request *request)
+{
+	free(request->buf);
+	free(request);
+}
+
+static struct qedfs_request *take_spare(struct qedfs_io *io, unsigned class)
+{
+	struct qedfs_request *request = NULL;
+
+	pthread_mutex_lock(&io->lock);
+	io->under_way++;
+	if (class != NO_CLASS)
+		request = io->spare[class];
+	if (request) {
+		io->spare[class] = request->next;
+		io->nspare[class]--;
+	}
+	pthread_mutex_unlock(&io->lock);
+	return request;
+}
+
+/* Ends the count of one request; keeps it (it may be null) if there is room. */
+static void put(struct qedfs_io *io, struct qedfs_request *request)
+{
+	unsigned class = request ? request->class : NO_CLASS;
+
+	pthread_mutex_lock(&io->lock);
+	if (class != NO_CLASS && io->nspare[class] < classes[class].keep) {
+		request->next = io->spare[class];
+		io->spare[class] = request;
+		io->nspare[class]++;
+		request = NULL;
+	}
+	if (--io->under_way == 0)
+		pthread_cond_signal(&io->idle);
+	pthread_mutex_unlock(&io->lock);
+	if (request)
+		release(request);
+}
+
+/* Null if there is no memory; then `req` has been answered. */
+static struct qedfs_request *get(struct qedfs_io *io, fuse_req_t req,
+				 size_t size)
+{
+	unsigned class = class_for(size);
+	struct qedfs_request *request = take_spare(io, class);
+
+	if (!request)
+		request = allocate(class, size);
+	if (!request) {
+		fuse_reply_err(req, ENOMEM);
+		put(io, NULL);
+		return NULL;
+	}
+	request->io = io;
+	request->req = req;
+	request->size = size;
+	request->iov.iov_base = request->buf;
+	request->iov.iov_len = size;
+	request->overruns = false;
+	request->durable = false;
+	request->err = 0;
+	return request;
+}
+
+void qedfs_io_init(struct qedfs_io *io, struct qedfs_tree *tree,
+		   struct fuse_session *session, struct qedfs_overrun *overrun)
+{
+	memset(io, 0, sizeof(*io));
+	io->tree = tree;
+	io->session = session;
+	io->overrun = overrun;
+	pthread_mutex_init(&io->lock, NULL);
+	pthread_cond_init(&io->idle, NULL);
+}
+
+void qedfs_io_drain(struct qedfs_io *io)
+{
+	pthread_mutex_lock(&io->lock);
+	while (io->under_way > 0)
+		pthread_cond_wait(&io->idle, &io->lock);
+	pthread_mutex_unlock(&io->lock);
+}
+
+void qedfs_io_finish(struct qedfs_io *io)
+{
+	qedfs_io_drain(io);
+	for (unsigned class = 0; class < QEDFS_IO_CLASSES; class++) {
+		while (io->spare[class]) {
+			struct qedfs_request *request = io->spare[class];
+
+			io->spare[class] = request->next;
+			release(request);
+		}
+	}
+	pthread_cond_destroy(&io->idle);
+	pthread_mutex_destroy(&io->lock);
+}
+
+static void finish_with_error(struct qedfs_request *request, int64_t result)
+{
+	fuse_reply_err(request->req, (int)-result);
+	put(request->io, request);
+}
+
+/*
+ * Reading.
+ */
+
+static void read_done(void *opaque, int64_t result)
+{
+	struct qedfs_request *request = opaque;
+
+	if (result < 0) {
+		finish_with_error(request, result);
+		return;
+	}
+	fuse_reply_buf(request->req, request->buf, (size_t)result);
+	put(request->io, request);
+}
+
+void qedfs_io_read(struct qedfs_io *io, fuse_req_t req, size_t size,
+		   uint64_t offset)
+{
+	struct qedfs_request *request = get(io, req, size);
+
+	if (request)
+		qed_readv(io->tree->image, &request->iov, 1, offset, read_done,
+			  request);
+}
+
+/*
+ * Writing.
+ */
+
+/* Nobody may be left to hear of a late write's error but the log. */
+static void log_failure(struct qedfs_request *request, int64_t result)
+{
+	if (!atomic_exchange(&request->io->failure_logged, true))
+		qedfs_log(QED_LOG_ERROR, "%s: write: %s",
+			  request->io->overrun->place->mountpoint,
+			  strerror((int)-result));
+}
+
+/* All of it is in the image, durably if that was asked for. */
+static void answer_write(struct qedfs_request *request)
+{
+	struct qedfs_io *io = request->io;
+
+	if (qedfs_tree_outdated(io->tree))
+		fuse_lowlevel_notify_inval_inode(io->session,
+						 io->tree->file_ino, -1, 0);
+	if (request->overruns)
+		qedfs_overrun_write(io->overrun, request->req, request->size);
+	else
+		fuse_reply_write(request->req, request->size);
+	put(io, request);
+}
+
+static void write_flushed(void *opaque, int64_t result)
+{
+	struct qedfs_request *request = opaque;
+
+	if (result < 0)
+		finish_with_error(request, result);
+	else
+		answer_write(request);
+}
+
+static void write_done(void *opaque, int64_t result)
+{
+	struct qedfs_request *request = opaque;
+
+	if (result < 0) {
+		if (result != -EFBIG)
+			log_failure(request, result);
+		finish_with_error(request, result);
+		return;
+	}
+	if (!request->overruns)
+		request->size = (size_t)result;
+	if (request->durable)
+		qed_flush(request->io->tree->image, write_flushed, request);
+	else
+		answer_write(request);
+}
+
+/* The part of a late write that lies on the disk. */
+static size_t inner_size(const struct qedfs_tree *tree, size_t size,
+			 uint64_t offset)
+{
+	if (offset >= tree->size)
+		return 0;
+	return size < tree->size - offset ? size : tree->size - offset;
+}
+
+void qedfs_io_write(struct qedfs_io *io, fuse_req_t req, const void *data,
+		    size_t size, uint64_t offset, unsigned flags)
+{
+	struct qedfs_request *request = get(io, req, size);
+
+	if (!request)
+		return;
+	request->durable = flags & QEDFS_WRITE_DURABLE;
+	if (flags & QEDFS_WRITE_LATE) {
+		request->iov.iov_len = inner_size(io->tree, size, offset);
+		request->overruns = request->iov.iov_len < size;
+	}
+	if (request->overruns && request->iov.iov_len == 0) {
+		answer_write(request);
+		return;
+	}
+	memcpy(request->buf, data, request->iov.iov_len);
+	qed_writev(io->tree->image, &request->iov, 1, offset, write_done,
+		   request);
+}
+
+/*
+ * Flushing and seeking.
+ */
+
+static void flush_done(void *opaque, int64_t result)
+{
+	struct qedfs_request *request = opaque;
+
+	fuse_reply_err(request->req, result < 0 ? (int)-result : request->err);
+	put(request->io, request);
+}
+
+void qedfs_io_flush(struct qedfs_io *io, fuse_req_t req, int err)
+{
+	struct qedfs_request *request = get(io, req, 0);
+
+	if (!request)
+		return;
+	request->err = err;
+	qed_flush(io->tree->image, flush_done, request);
+}
+
+static void seek_done(void *opaque, int64_t result)
+{
+	struct qedfs_request *request = opaque;
+
+	if (result < 0) {
+		finish_with_error(request, result);
+		return;
+	}
+	fuse_reply_lseek(request->req, (off_t)result);
+	put(request->io, request);
+}
+
+void qedfs_io_seek(struct qedfs_io *io, fuse_req_t req, uint64_t offset,
+		   int whence)
+{
+	struct qedfs_request *request = get(io, req, 0);
+
+	if (request)
+		qed_seek(io->tree->image, offset, whence, seek_done, request);
+}

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Requests that move data: their buffers, their way through libqed, their one
+ * answer.  Every function takes over `req` and answers it, at once or later from
+ * a thread of the library.
+ */
+#ifndef QEDFS_IO_H
+#define QEDFS_IO_H
+
+#include "lowlevel.h"
+#include "overrun.h"
+#include "tree.h"
+
+#include <pthread.h>
+
+#define QEDFS_IO_MAX (1u << 20)		/* bytes in one read or write */
+#define QEDFS_IO_CLASSES 3u
+
+struct qedfs_request;
+
+struct qedfs_io {
+	/* set by qedfs_io_init(), then constant */
+	struct qedfs_tree *tree;
+	struct fuse_session *session;
+	struct qedfs_overrun *overrun;
+
+	pthread_mutex_t lock;
+	pthread_cond_t idle;
+	/* under lock */
+	unsigned under_way;		/* requests not answered yet */
+	struct qedfs_request *spare[QEDFS_IO_CLASSES];
+	unsigned nspare[QEDFS_IO_CLASSES];
+
+	_Atomic bool failure_logged;
+};
+
+void qedfs_io_init(struct qedfs_io *io, struct qedfs_tree *tree,
+		   struct fuse_session *session,
+		   struct qedfs_overrun *overrun);
+/* Waits until no request is under way; others may start afterwards. */
+void qedfs_io_drain(struct qedfs_io *io);
+/* The same when none can start any more, and frees the buffers. */
+void qedfs_io_finish(struct qedfs_io *io);
+
+void qedfs_io_read(struct qedfs_io *io, fuse_req_t req, size_t size,
+		   uint64_t offset);
+
+#define QEDFS_WRITE_LATE    0x1u	/* by the kernel's writeback cache */
+#define QEDFS_WRITE_DURABLE 0x2u	/* to be flushed before the answer */
+/* `data` is used during the call only. */
+void qedfs_io_write(struct qedfs_io *io, fuse_req_t req, const void *data,
+		    size_t size, uint64_t offset, unsigned flags);
+
+/* Answers with the flush's error, else with `err` (positive, or 0). */
+void qedfs_io_flush(struct qedfs_io *io, fuse_req_t req, int err);
+
+void qedfs_io_seek(struct qedfs_io *io, fuse_req_t req, uint64_t offset,
+		   int whence);
+
+#endif

@@ -1,0 +1,32 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+bin_PROGRAMS += %D%/qedfs
+%C%_qedfs_SOURCES = \
+	%D%/disk.c \
+	%D%/disk.h \
+	%D%/io.c \
+	%D%/io.h \
+	%D%/log.c \
+	%D%/log.h \
+	%D%/lowlevel.h \
+	%D%/ops.c \
+	%D%/ops.h \
+	%D%/options.c \
+	%D%/options.h \
+	%D%/overrun.c \
+	%D%/overrun.h \
+	%D%/place.c \
+	%D%/place.h \
+	%D%/qedfs.c \
+	%D%/seek.c \
+	%D%/seek.h \
+	%D%/session.c \
+	%D%/session.h \
+	%D%/signals.c \
+	%D%/signals.h \
+	%D%/start.c \
+	%D%/start.h \
+	%D%/tree.c \
+	%D%/tree.h
+%C%_qedfs_CFLAGS = $(AM_CFLAGS) $(FUSE_CFLAGS)
+%C%_qedfs_LDADD = libqed.la $(FUSE_LIBS)

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * SIGTERM, SIGINT and SIGHUP end a mount as umount(8) does: nothing that a
+ * program has written is lost, even if it has the file open still.
+ */
+#ifndef QEDFS_SIGNALS_H
+#define QEDFS_SIGNALS_H
+
+#include "session.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+/* Keeps those signals for the watcher, and SIGPIPE from everybody.  Call it
+ * before the first thread is made. */
+void qedfs_signals_block(void);
+
+/* A thread that waits for the mount to be up, then for a signal. */
+struct qedfs_watcher {
+	struct qedfs_session *session;
+	int (*ready)(void *opaque);
+	void *opaque;
+	pthread_t thread;
+	_Atomic bool stopping;
+	int err;			/* the watcher's until joined: why the
+					 * mount did not come up, or what was
+					 * lost at the end; 0 or -errno */
+};
+
+/*
+ * Starts it: 0 or -errno.  `ready(opaque)` is called once, from its thread, when
+ * the mount answers; if that returns an error the mount is ended.
+ */
+int qedfs_watcher_start(struct qedfs_watcher *watcher,
+			struct qedfs_session *session,
+			int (*ready)(void *opaque), void *opaque);
+
+/* Waits for it, with the session unmounted: its `err`. */
+int qedfs_watcher_join(struct qedfs_watcher *watcher);
+
+#endif

@@ -1,0 +1,36 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * A stack of images: layer 0 is the top, each next one its backing file.  Any
+ * depth up to QED_SOURCE_MAX, loops refused by device and inode.
+ */
+#ifndef QED_CHAIN_H
+#define QED_CHAIN_H
+
+#include "layer.h"
+
+struct qed_chain {
+	struct qed_layer **layers;
+	unsigned n;
+	struct qed_engine *engine;
+	struct qed_l2cache *cache;
+	struct qed_log log;
+	char *backing_path;		/* the top's, resolved, or null */
+};
+
+/*
+ * Opens and locks every file of the chain, and loads the L1 tables of all but a
+ * writable top image (its open may have to repair it first).  0, or -errno after
+ * one error message; on failure too the chain is to be closed.
+ */
+int qed_chain_open(struct qed_chain *chain, const char *path,
+		   const struct qed_open_options *options);
+void qed_chain_close(struct qed_chain *chain);
+
+/*
+ * Where the backing name `name`, stored in the image at `path`, points: to be
+ * freed.  -ENOMEM, or -EINVAL if it is no plain file name (a protocol's URI,
+ * QEMU's json: form).
+ */
+int qed_backing_resolve(const char *path, const char *name, char **resolved);
+
+#endif

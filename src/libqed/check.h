@@ -1,0 +1,22 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The check that NEED_CHECK asks for before an image is opened for writing. */
+#ifndef QED_CHECK_H
+#define QED_CHECK_H
+
+#include "layer.h"
+
+struct qed_check_result {
+	uint64_t dropped;		/* bad entries that were cleared */
+	uint64_t shared;		/* clusters named twice: not mended */
+};
+
+/*
+ * Scans all tables of the writable image (its L1 table need not be loaded, and
+ * nobody else uses it), clears entries that cannot be right as QEMU does, with a
+ * warning for each range of the disk that is lost, and, unless clusters are
+ * shared, clears NEED_CHECK; all durable on return.  Memory: a bit per cluster
+ * of the file.  0 or -errno after one error message.
+ */
+int qed_check_repair(struct qed_layer *layer, struct qed_check_result *result);
+
+#endif

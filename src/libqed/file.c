@@ -1,0 +1,302 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Byte I/O on one host file.  An engine makes single attempts; here they are
+ * repeated until the operation is over, so that nobody else need know of short
+ * transfers, EINTR, EAGAIN, or reads past the end.
+ *
+ * Thread model: an operation belongs to one thread at a time (the one that
+ * started it, then the engine's thread that reports an attempt), so it needs no
+ * lock; a file's own fields are constant but for the atomic grow_mode.
+ */
+#include "config.h"
+
+#include "file.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <linux/fs.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <unistd.h>
+
+enum { GROW_UNKNOWN, GROW_BY_FALLOCATE, GROW_BY_TRUNCATE };
+
+static int check_kind(const struct qed_file *file, const struct stat *st)
+{
+	if (S_ISREG(st->st_mode) || S_ISBLK(st->st_mode))
+		return 0;
+	qed_log_write(&file->log, QED_LOG_ERROR,
+		      "%s: %s, not a regular file or block device", file->path,
+		      S_ISDIR(st->st_mode) ? "a directory" : "a special file");
+	return S_ISDIR(st->st_mode) ? -EISDIR : -EMEDIUMTYPE;
+}
+
+static int open_fd(struct qed_file *file)
+{
+	struct stat st;
+	int ret;
+
+	/* O_NONBLOCK: opening a FIFO by mistake must not hang. */
+	file->fd = open(file->path, (file->writable ? O_RDWR : O_RDONLY) |
+					    O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	if (file->fd < 0 || fstat(file->fd, &st) < 0) {
+		ret = -errno;
+		qed_log_write(&file->log, QED_LOG_ERROR,
+			      "%s: cannot open%s: %s", file->path,
+			      file->writable ? " for writing" : "",
+			      strerror(-ret));
+		return ret;
+	}
+	file->dev = st.st_dev;
+	file->ino = st.st_ino;
+	file->block_device = S_ISBLK(st.st_mode);
+	return check_kind(file, &st);
+}
+
+int qed_file_open(const char *path, bool writable, struct qed_engine *engine,
+		  const struct qed_log *log, struct qed_file **file)
+{
+	struct qed_file *f = calloc(1, sizeof(*f));
+	int ret = -ENOMEM;
+
+	*file = NULL;
+	if (!f)
+		return ret;
+	f->fd = -1;
+	f->engine = engine;
+	f->log = *log;
+	f->writable = writable;
+	f->path = strdup(path);
+	if (f->path)
+		ret = open_fd(f);
+	if (ret < 0) {
+		qed_file_close(f);
+		return ret;
+	}
+	*file = f;
+	return 0;
+}
+
+void qed_file_close(struct qed_file *file)
+{
+	if (!file)
+		return;
+	if (file->fd >= 0)
+		close(file->fd);
+	free(file->path);
+	free(file);
+}
+
+int qed_file_size(struct qed_file *file, uint64_t *size)
+{
+	struct stat st;
+
+	if (fstat(file->fd, &st) < 0)
+		return -errno;
+	if (!file->block_device) {
+		*size = (uint64_t)st.st_size;
+		return 0;
+	}
+	return ioctl(file->fd, BLKGETSIZE64, size) < 0 ? -errno : 0;
+}
+
+int qed_file_extend(struct qed_file *file, uint64_t size)
+{
+	uint64_t now;
+	int ret = qed_file_size(file, &now);
+
+	if (ret < 0 || now >= size)
+		return ret;
+	if (file->block_device)
+		return -ENOSPC;
+	return ftruncate(file->fd, (off_t)size) < 0 ? -errno : 0;
+}
+
+bool qed_file_grows_by_truncate(struct qed_file *file)
+{
+	int mode = atomic_load_explicit(&file->grow_mode, memory_order_relaxed);
+
+	if (mode == GROW_UNKNOWN) {
+		/* The header is there already: this changes nothing. */
+		int ret = fallocate(file->fd, 0, 0, 1);
+
+		mode = ret < 0 && (errno == EOPNOTSUPP || errno == ENOSYS) ?
+			       GROW_BY_TRUNCATE :
+			       GROW_BY_FALLOCATE;
+		atomic_store_explicit(&file->grow_mode, mode,
+				      memory_order_relaxed);
+	}
+	return mode == GROW_BY_TRUNCATE;
+}
+
+/* Drops the first `n` bytes of the operation's scatter list. */
+static void consume(struct qed_io *io, uint64_t n)
+{
+	io->left -= n;
+	io->file_off += n;
+	while (n && n >= io->iov->iov_len) {
+		n -= io->iov->iov_len;
+		io->iov++;
+		io->iovcnt--;
+	}
+	if (n) {
+		io->iov->iov_base = (char *)io->iov->iov_base + n;
+		io->iov->iov_len -= n;
+	}
+}
+
+/*
+ * Takes in one attempt's result: QED_PENDING if another is due, else how the
+ * operation ended.
+ */
+static int account(struct qed_io *io, int64_t result)
+{
+	if (result == -EINTR || result == -EAGAIN)
+		return QED_PENDING;
+	if (result == -EOPNOTSUPP && io->op == QED_OP_GROW)
+		return qed_file_extend(io->file, io->file_off + io->len);
+	if (result < 0)
+		return (int)result;
+	if (io->op != QED_OP_READ && io->op != QED_OP_WRITE)
+		return 0;
+	if (result == 0) {
+		if (io->op == QED_OP_WRITE)
+			return -ENOSPC;
+		qed_iov_zero(io->iov, io->iovcnt, 0, io->left);
+		return 0;
+	}
+	consume(io, qed_min((uint64_t)result, io->left));
+	return io->left ? QED_PENDING : 0;
+}
+
+void qed_file_attempted(struct qed_io *io, int64_t result)
+{
+	int ret = account(io, result);
+
+	if (ret == QED_PENDING)
+		io->file->engine->ops->submit(io->file->engine, io);
+	else
+		io->done(io, ret);
+}
+
+int qed_file_try(struct qed_file *file, struct qed_io *io)
+{
+	struct qed_engine *engine = file->engine;
+	int ret;
+
+	io->file = file;
+	io->left = io->len;
+	if (!io->len && io->op != QED_OP_FLUSH)
+		return 0;
+	if (!engine->ops->try_now)
+		return -EAGAIN;
+	do {
+		int64_t result = engine->ops->try_now(engine, io);
+
+		if (result == -EAGAIN)
+			return -EAGAIN;
+		ret = account(io, result);
+	} while (ret == QED_PENDING);
+	return ret;
+}
+
+int qed_file_start(struct qed_file *file, struct qed_io *io)
+{
+	int ret = qed_file_try(file, io);
+
+	if (ret != -EAGAIN)
+		return ret;
+	file->engine->ops->submit(file->engine, io);
+	return QED_PENDING;
+}
+
+/* A blocking caller's end of an operation. */
+struct run {
+	struct qed_io io;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool over;	/* under lock */
+	int err;	/* under lock */
+};
+
+static void run_done(struct qed_io *io, int err)
+{
+	struct run *run = (struct run *)io;
+
+	pthread_mutex_lock(&run->lock);
+	run->over = true;
+	run->err = err;
+	pthread_cond_signal(&run->cond);
+	pthread_mutex_unlock(&run->lock);
+}
+
+static int run_wait(struct qed_file *file, struct run *run)
+{
+	int ret;
+
+	pthread_mutex_init(&run->lock, NULL);
+	pthread_cond_init(&run->cond, NULL);
+	run->io.done = run_done;
+	ret = qed_file_start(file, &run->io);
+	if (ret == QED_PENDING) {
+		pthread_mutex_lock(&run->lock);
+		while (!run->over)
+			pthread_cond_wait(&run->cond, &run->lock);
+		pthread_mutex_unlock(&run->lock);
+		ret = run->err;
+	}
+	pthread_cond_destroy(&run->cond);
+	pthread_mutex_destroy(&run->lock);
+	return ret;
+}
+
+int qed_file_run(struct qed_file *file, enum qed_op op, uint64_t file_off,
+		 uint64_t len)
+{
+	struct run run = { .io = { .op = op, .file_off = file_off, .len = len } };
+
+	return run_wait(file, &run);
+}
+
+static int run_buffer(struct qed_file *file, enum qed_op op, void *buf,
+		      uint64_t len, uint64_t file_off)
+{
+	struct iovec iov = { .iov_base = buf, .iov_len = len };
+	struct run run = { .io = { .op = op,
+				   .file_off = file_off,
+				   .len = len,
+				   .iov = &iov,
+				   .iovcnt = 1 } };
+
+	return run_wait(file, &run);
+}
+
+int qed_file_read(struct qed_file *file, void *buf, uint64_t len,
+		  uint64_t file_off)
+{
+	return run_buffer(file, QED_OP_READ, buf, len, file_off);
+}
+
+int qed_file_write(struct qed_file *file, const void *buf, uint64_t len,
+		   uint64_t file_off)
+{
+	return run_buffer(file, QED_OP_WRITE, (void *)(uintptr_t)buf, len,
+			  file_off);
+}
+
+int qed_file_flush(struct qed_file *file)
+{
+	return qed_file_run(file, QED_OP_FLUSH, 0, 0);
+}
+
+int qed_file_cut(struct qed_file *file, uint64_t size)
+{
+	uint64_t now;
+	int ret = qed_file_size(file, &now);
+
+	if (ret < 0 || file->block_device || now <= size)
+		return ret;
+	return ftruncate(file->fd, (off_t)size) < 0 ? -errno : 0;
+}

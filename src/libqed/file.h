@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Asynchronous byte I/O on one host file.  Short transfers, EINTR, EAGAIN and
+ * reads past the end are dealt with here and nowhere else; an engine only ever
+ * makes single attempts (engine.h).
+ */
+#ifndef QED_FILE_H
+#define QED_FILE_H
+
+#include "engine.h"
+#include "util.h"
+
+#include <stdatomic.h>
+
+struct qed_file {
+	int fd;
+	char *path;			/* as opened, for messages */
+	struct qed_engine *engine;	/* shared by all files of a chain */
+	struct qed_log log;
+	bool writable;
+	bool block_device;
+	dev_t dev;
+	ino_t ino;
+	_Atomic int grow_mode;		/* enum in file.c; atomic, found lazily */
+};
+
+/*
+ * Opens the regular file or block device at `path`, read-write if `writable`.
+ * 0 with *file to be closed by qed_file_close(), or -errno with one message
+ * (-EISDIR, -EMEDIUMTYPE for what is neither file nor block device).
+ */
+int qed_file_open(const char *path, bool writable, struct qed_engine *engine,
+		  const struct qed_log *log, struct qed_file **file);
+void qed_file_close(struct qed_file *file);
+
+/* The file's size in bytes now, block devices too: 0 or -errno. */
+int qed_file_size(struct qed_file *file, uint64_t *size);
+
+/*
+ * Starts an operation.  The caller has filled op, file_off, len, iov, iovcnt and
+ * done, and keeps the struct, the iov array (which is consumed) and the memory
+ * until the operation is over.
+ *   READ   moves len bytes; what lies past the end of the file reads as zeroes
+ *   WRITE  moves len bytes, extending the file where needed
+ *   FLUSH  fdatasync: all writes completed before are durable
+ *   PUNCH  makes [file_off, file_off + len) read as zeroes and frees its space
+ *   GROW   reserves [file_off, file_off + len), extending the file to its end;
+ *          never shrinks it, harmless beside concurrent writes unless
+ *          qed_file_grows_by_truncate()
+ * Returns 0 or -errno if the operation is over (`done` is not called then), or
+ * QED_PENDING: `done(io, err)` will be called from an engine's thread, never
+ * from inside this call.
+ */
+int qed_file_start(struct qed_file *file, struct qed_io *io);
+
+/*
+ * The same if it can be done at once on this thread, else -EAGAIN: the operation
+ * was not started, or only in part (a read may have filled some of its memory).
+ */
+int qed_file_try(struct qed_file *file, struct qed_io *io);
+
+/*
+ * Blocking forms, for use at open and close; never on an engine's thread.
+ * 0 or -errno.
+ */
+int qed_file_run(struct qed_file *file, enum qed_op op, uint64_t file_off,
+		 uint64_t len);
+int qed_file_read(struct qed_file *file, void *buf, uint64_t len,
+		  uint64_t file_off);
+int qed_file_write(struct qed_file *file, const void *buf, uint64_t len,
+		   uint64_t file_off);
+int qed_file_flush(struct qed_file *file);
+/* Cuts the file to `size` bytes if it is longer; nobody else may use it. */
+int qed_file_cut(struct qed_file *file, uint64_t size);
+
+/* Extends the file to `size` bytes if it is shorter; see GROW for when. */
+int qed_file_extend(struct qed_file *file, uint64_t size);
+
+/*
+ * True if GROW has to use ftruncate(2) here: then a caller must grow the file
+ * over new clusters before it writes into them, with no other growth under way.
+ */
+bool qed_file_grows_by_truncate(struct qed_file *file);
+
+#endif

@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * An open image: a chain whose top is ready for requests.
+ *
+ * Locks, in order; take only downwards.  All but the first are leaves to each
+ * other, and no callback or waiter runs under any of them.
+ *	meta->lock		the dirty state and who waits for commits
+ *	layer->tables_lock	the set of L2 tables
+ *	claims->lock		clusters and tables being allocated
+ *	cache->lock		slices
+ *	alloc->lock		free clusters
+ *	the engine's lock	its queue
+ */
+#ifndef QED_IMAGE_H
+#define QED_IMAGE_H
+
+#include "chain.h"
+#include "cluster.h"
+#include "inflight.h"
+#include "meta.h"
+
+struct qed_ticker;
+
+struct qed_image {
+	struct qed_chain chain;
+	struct qed_layer *top;		/* chain.layers[0] */
+	struct qed_log log;
+	bool writable;
+	uint64_t size;			/* bytes of virtual disk */
+
+	/* a writable image's */
+	struct qed_alloc alloc;
+	struct qed_meta *meta;
+	struct qed_claims clusters;	/* being allocated, by cluster number */
+	struct qed_claims tables;	/* being allocated, by L1 index */
+	struct qed_ticker *ticker;	/* or null: commits at flushes only */
+};
+
+#endif

@@ -1,0 +1,626 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The metadata writer.
+ *
+ * Crash ordering.  At any moment the disk may hold any subset of the writes that
+ * no sync has covered.  A commit therefore goes
+ *
+ *	1. copy the dirty table slices (their data has been written);
+ *	2. NEED_CHECK not durable: write the header with it, sync;
+ *	   else if an entry needs its data to be there first: sync;
+ *	3. grow the file over all mapped clusters, write the copies, sync.
+ *
+ * Entries over fresh clusters without backing data need no sync between data and
+ * tables: until both are durable the range reads as zeroes, which is what it was.
+ * The copies are taken before the first sync, so that no entry is written whose
+ * data that sync has not covered.  New L2 tables need no sync of their own:
+ * fresh clusters read as an empty table, whichever of its slices got written.
+ * A table entry past the end of the file, because the growth was lost, is what
+ * the check that NEED_CHECK asks for clears.
+ *
+ * NEED_CHECK is cleared only when a commit left nothing dirty, after its sync.
+ *
+ * Thread model: `lock` guards the fields up to the mark; the cache's lock and
+ * alloc's are taken under it.  The fields after the mark belong to the commit
+ * that runs, which is one at a time and moves from thread to thread with its
+ * I/O.  No waiter is woken under the lock.
+ */
+#include "config.h"
+
+#include "meta.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DIRTY_MIN  16u			/* slices */
+#define DIRTY_MAX  2048u
+#define SLACK      1024u		/* slices dirtied past the limit at once */
+#define BATCH_IOVS 256
+
+enum step {
+	STEP_BEGIN,
+	STEP_NEED_CHECK,
+	STEP_NEED_CHECK_SYNC,
+	STEP_GROW,
+	STEP_TABLES,
+	STEP_SYNC,
+	STEP_CLEAN,
+	STEP_CLEAN_SYNC,
+	STEP_END,
+};
+
+struct qed_meta {
+	pthread_mutex_t lock;
+	struct qed_layer *layer;	/* constant */
+	struct qed_file *file;		/* constant */
+	struct qed_alloc *alloc;	/* constant */
+	struct qed_l2cache *cache;	/* constant */
+	unsigned dirty_limit;		/* constant: slices */
+	unsigned max_slices;		/* constant: room for copies */
+	_Atomic bool failed;
+	_Atomic uint64_t written;	/* data writes done */
+	_Atomic bool autoclear;		/* unknown bits are still on disk */
+	_Atomic uint64_t commits, syncs;
+
+	/* under lock */
+	bool running;
+	bool want_clean, want_header;
+	bool barrier;
+	struct qed_waitlist waiting;	/* for the next commit */
+	struct qed_waitlist admission;	/* for room, or for the header */
+	uint64_t synced;		/* data writes that are durable */
+	uint8_t *l1_dirty;		/* flag per slice of the L1 table */
+	uint64_t l1_ndirty;
+	uint64_t last_tick;		/* `written` at the last tick */
+
+	/* the running commit's */
+	enum step step;
+	struct qed_waitlist serving;
+	bool clean, header, pre_sync, again;
+	bool need_check_on_disk;
+	uint64_t covers;		/* data writes that its sync covers */
+	struct qed_io io;
+	struct iovec iov[BATCH_IOVS];
+	uint8_t header_buf[QED_HEADER_BYTES];
+	struct qed_dirty_slice *slices;	/* copies, L2 first, then L1 */
+	struct qed_le64 *pages;
+	unsigned nslices;		/* L2 slices: pinned until written */
+	unsigned ncopies;		/* with the L1's */
+	unsigned next_copy;
+};
+
+static void commit_run(struct qed_meta *meta, int err);
+
+static void commit_io_done(struct qed_io *io, int err)
+{
+	struct qed_meta *meta =
+		(void *)((char *)io - offsetof(struct qed_meta, io));
+
+	commit_run(meta, err);
+}
+
+static uint64_t l1_slices(const struct qed_layer *layer)
+{
+	return layer->l1_loaded / QED_SLICE_ENTRIES;
+}
+
+int qed_meta_create(struct qed_layer *layer, struct qed_alloc *alloc,
+		    struct qed_meta **out)
+{
+	struct qed_meta *meta = calloc(1, sizeof(*meta));
+	struct qed_l2cache_stats stats;
+	uint64_t copies;
+
+	*out = NULL;
+	if (!meta)
+		return -ENOMEM;
+	pthread_mutex_init(&meta->lock, NULL);
+	meta->layer = layer;
+	meta->file = layer->source.file;
+	meta->alloc = alloc;
+	meta->cache = layer->cache;
+	qed_l2cache_get_stats(layer->cache, &stats);
+	meta->dirty_limit = (unsigned)qed_min(
+		DIRTY_MAX, qed_max(DIRTY_MIN, stats.budget / 2));
+	meta->max_slices = meta->dirty_limit + SLACK;
+	copies = meta->max_slices + l1_slices(layer);
+	/* Touched only as far as a commit needs it. */
+	meta->slices = calloc(copies, sizeof(*meta->slices));
+	meta->pages = malloc(copies * QED_SLICE_BYTES);
+	meta->l1_dirty = calloc(1, l1_slices(layer) + 1);
+	qed_waitlist_init(&meta->waiting);
+	qed_waitlist_init(&meta->admission);
+	qed_waitlist_init(&meta->serving);
+	if (!meta->slices || !meta->pages || !meta->l1_dirty) {
+		qed_meta_destroy(meta);
+		return -ENOMEM;
+	}
+	for (uint64_t i = 0; i < copies; i++)
+		meta->slices[i].page = meta->pages + i * QED_SLICE_ENTRIES;
+	atomic_init(&meta->autoclear, layer->header.autoclear_features != 0);
+	meta->need_check_on_disk =
+		layer->header.features & QED_FEATURE_NEED_CHECK;
+	*out = meta;
+	return 0;
+}
+
+void qed_meta_destroy(struct qed_meta *meta)
+{
+	if (!meta)
+		return;
+	free(meta->slices);
+	free(meta->pages);
+	free(meta->l1_dirty);
+	pthread_mutex_destroy(&meta->lock);
+	free(meta);
+}
+
+bool qed_meta_failed(const struct qed_meta *meta)
+{
+	return atomic_load_explicit(&meta->failed, memory_order_acquire);
+}
+
+void qed_meta_note_data(struct qed_meta *meta)
+{
+	atomic_fetch_add_explicit(&meta->written, 1, memory_order_release);
+}
+
+void qed_meta_map(struct qed_meta *meta, struct qed_slice *slice,
+		  unsigned index, unsigned n, uint64_t file_off, bool barrier)
+{
+	uint32_t cluster = meta->layer->header.cluster_size;
+
+	pthread_mutex_lock(&meta->lock);
+	meta->barrier |= barrier;
+	qed_alloc_note_mapped(meta->alloc, file_off + (uint64_t)n * cluster);
+	qed_l2cache_set(meta->cache, slice, index, n, file_off, cluster);
+	pthread_mutex_unlock(&meta->lock);
+}
+
+int qed_meta_map_table(struct qed_meta *meta, uint64_t l1_index,
+		       uint64_t file_off)
+{
+	uint64_t slice = l1_index / QED_SLICE_ENTRIES;
+	int ret;
+
+	pthread_mutex_lock(&meta->lock);
+	ret = qed_layer_add_table(meta->layer, l1_index, file_off);
+	if (ret == 0) {
+		qed_alloc_note_mapped(meta->alloc,
+				      file_off +
+					      meta->layer->header.table_bytes);
+		meta->l1_ndirty += !meta->l1_dirty[slice];
+		meta->l1_dirty[slice] = 1;
+	}
+	pthread_mutex_unlock(&meta->lock);
+	return ret;
+}
+
+/* --- the commit, step by step ------------------------------------------- */
+
+static int start_write(struct qed_meta *meta, int iovcnt, uint64_t len,
+		       uint64_t file_off)
+{
+	meta->io = (struct qed_io){ .op = QED_OP_WRITE,
+				    .file_off = file_off,
+				    .len = len,
+				    .iov = meta->iov,
+				    .iovcnt = iovcnt,
+				    .done = commit_io_done };
+	return qed_file_start(meta->file, &meta->io);
+}
+
+static int start_sync(struct qed_meta *meta)
+{
+	atomic_fetch_add(&meta->syncs, 1);
+	meta->io = (struct qed_io){ .op = QED_OP_FLUSH,
+				    .done = commit_io_done };
+	return qed_file_start(meta->file, &meta->io);
+}
+
+/* Writes the header as it is to be on disk from now on. */
+static int start_header(struct qed_meta *meta, bool need_check)
+{
+	struct qed_header *header = &meta->layer->header;
+
+	pthread_mutex_lock(&meta->lock);
+	header->features &= ~QED_FEATURE_NEED_CHECK;
+	if (need_check)
+		header->features |= QED_FEATURE_NEED_CHECK;
+	header->autoclear_features = 0;
+	qed_header_encode(header, meta->header_buf);
+	pthread_mutex_unlock(&meta->lock);
+	meta->iov[0].iov_base = meta->header_buf;
+	meta->iov[0].iov_len = sizeof(meta->header_buf);
+	return start_write(meta, 1, sizeof(meta->header_buf), 0);
+}
+
+static void copy_l1_locked(struct qed_meta *meta)
+{
+	struct qed_layer *layer = meta->layer;
+
+	for (uint64_t s = 0; meta->l1_ndirty; s++) {
+		struct qed_dirty_slice *copy;
+
+		if (!meta->l1_dirty[s])
+			continue;
+		copy = &meta->slices[meta->ncopies++];
+		copy->slice = NULL;
+		copy->file_off = layer->header.l1_table_offset +
+				 s * QED_SLICE_BYTES;
+		for (unsigned i = 0; i < QED_SLICE_ENTRIES; i++)
+			copy->page[i] = qed_le64_put(atomic_load(
+				&layer->l1[s * QED_SLICE_ENTRIES + i]));
+		meta->l1_dirty[s] = 0;
+		meta->l1_ndirty--;
+	}
+}
+
+static int by_file_off(const void *a, const void *b)
+{
+	const struct qed_dirty_slice *x = a, *y = b;
+
+	return x->file_off < y->file_off ? -1 : x->file_off > y->file_off;
+}
+
+/* Step 1: takes what is dirty, decides what has to be done. */
+static int commit_begin(struct qed_meta *meta)
+{
+	pthread_mutex_lock(&meta->lock);
+	if (!meta->again)
+		qed_waitlist_move(&meta->serving, &meta->waiting);
+	meta->clean |= meta->want_clean;
+	meta->header = meta->want_header;
+	meta->want_clean = meta->want_header = false;
+	meta->covers =
+		atomic_load_explicit(&meta->written, memory_order_acquire);
+	meta->nslices = qed_l2cache_collect(meta->cache, meta->slices,
+					    meta->max_slices);
+	meta->again = meta->nslices == meta->max_slices;
+	meta->ncopies = meta->nslices;
+	copy_l1_locked(meta);
+	meta->next_copy = 0;
+	meta->pre_sync = meta->barrier;
+	meta->barrier = meta->again && meta->barrier;
+	if (meta->ncopies)
+		atomic_fetch_add(&meta->commits, 1);
+	if (meta->ncopies || meta->header)
+		meta->step = STEP_NEED_CHECK;
+	else
+		meta->step = meta->covers != meta->synced ? STEP_SYNC :
+							    STEP_CLEAN;
+	pthread_mutex_unlock(&meta->lock);
+	return 0;
+}
+
+static int commit_need_check(struct qed_meta *meta)
+{
+	bool first = meta->ncopies && !meta->need_check_on_disk;
+
+	meta->step = STEP_NEED_CHECK_SYNC;
+	if (first || meta->header) {
+		meta->pre_sync = true;
+		return start_header(meta, first || meta->need_check_on_disk);
+	}
+	return 0;
+}
+
+static int commit_need_check_sync(struct qed_meta *meta)
+{
+	meta->step = STEP_GROW;
+	return meta->pre_sync ? start_sync(meta) : 0;
+}
+
+static int commit_grow(struct qed_meta *meta)
+{
+	uint64_t target = qed_alloc_grow_target(meta->alloc);
+
+	atomic_store(&meta->autoclear, false);
+	if (!meta->ncopies) {
+		meta->step = STEP_CLEAN;	/* it was for the header only */
+		return 0;
+	}
+	meta->need_check_on_disk = true;
+	meta->step = STEP_TABLES;
+	qsort(meta->slices, meta->nslices, sizeof(*meta->slices), by_file_off);
+	if (!target)
+		return 0;
+	qed_alloc_note_written(meta->alloc, target);
+	meta->io = (struct qed_io){ .op = QED_OP_GROW,
+				    .file_off = target - 1,
+				    .len = 1,
+				    .done = commit_io_done };
+	return qed_file_start(meta->file, &meta->io);
+}
+
+/* Writes the next run of copies that are neighbours in the file. */
+static int commit_tables(struct qed_meta *meta)
+{
+	unsigned first = meta->next_copy, n = 0;
+	uint64_t off;
+
+	if (first == meta->ncopies) {
+		meta->step = STEP_SYNC;
+		return 0;
+	}
+	off = meta->slices[first].file_off;
+	while (n < BATCH_IOVS && first + n < meta->ncopies &&
+	       meta->slices[first + n].file_off ==
+		       off + (uint64_t)n * QED_SLICE_BYTES) {
+		meta->iov[n].iov_base = meta->slices[first + n].page;
+		meta->iov[n].iov_len = QED_SLICE_BYTES;
+		n++;
+	}
+	meta->next_copy += n;
+	return start_write(meta, (int)n, (uint64_t)n * QED_SLICE_BYTES, off);
+}
+
+static int commit_sync(struct qed_meta *meta)
+{
+	/* From here on a reload would read what was written. */
+	for (unsigned i = 0; i < meta->nslices; i++)
+		qed_l2cache_put(meta->cache, meta->slices[i].slice);
+	meta->nslices = meta->ncopies = 0;
+	meta->step = STEP_CLEAN;
+	return start_sync(meta);
+}
+
+/* Everything taken is durable; clears NEED_CHECK if wanted and possible. */
+static int commit_clean(struct qed_meta *meta)
+{
+	bool dirty;
+
+	pthread_mutex_lock(&meta->lock);
+	meta->synced = qed_max(meta->synced, meta->covers);
+	dirty = meta->l1_ndirty || qed_l2cache_dirty(meta->cache);
+	pthread_mutex_unlock(&meta->lock);
+	if (meta->again) {
+		meta->step = STEP_BEGIN;
+		return 0;
+	}
+	if (!meta->clean || dirty || !meta->need_check_on_disk) {
+		meta->step = STEP_END;
+		return 0;
+	}
+	meta->step = STEP_CLEAN_SYNC;
+	return start_header(meta, false);
+}
+
+static int commit_clean_sync(struct qed_meta *meta)
+{
+	meta->need_check_on_disk = false;
+	meta->step = STEP_END;
+	return start_sync(meta);
+}
+
+static int commit_step(struct qed_meta *meta)
+{
+	switch (meta->step) {
+	case STEP_BEGIN:
+		return commit_begin(meta);
+	case STEP_NEED_CHECK:
+		return commit_need_check(meta);
+	case STEP_NEED_CHECK_SYNC:
+		return commit_need_check_sync(meta);
+	case STEP_GROW:
+		return commit_grow(meta);
+	case STEP_TABLES:
+		return commit_tables(meta);
+	case STEP_SYNC:
+		return commit_sync(meta);
+	case STEP_CLEAN:
+		return commit_clean(meta);
+	case STEP_CLEAN_SYNC:
+		return commit_clean_sync(meta);
+	case STEP_END:
+		break;
+	}
+	return 0;
+}
+
+/*
+ * What was taken is lost to the disk and nobody can say what is on it.  The
+ * slices stay pinned, so that reads still see what was written.
+ */
+static void commit_failed(struct qed_meta *meta, int err)
+{
+	atomic_store_explicit(&meta->failed, true, memory_order_release);
+	qed_log_write(&meta->layer->log, QED_LOG_ERROR,
+		      "%s: a flush failed (%s): the image takes no more writes; "
+		      "it is checked when it is next opened for writing",
+		      meta->file->path, strerror(-err));
+}
+
+/* Ends a commit: true if another is due. */
+static bool commit_end(struct qed_meta *meta, int err)
+{
+	struct qed_waitlist served, admitted;
+	bool more;
+
+	qed_waitlist_init(&served);
+	qed_waitlist_init(&admitted);
+	if (err)
+		commit_failed(meta, err);
+	pthread_mutex_lock(&meta->lock);
+	qed_waitlist_move(&served, &meta->serving);
+	qed_waitlist_move(&admitted, &meta->admission);
+	if (err) {
+		qed_waitlist_move(&served, &meta->waiting);
+		meta->want_clean = meta->want_header = false;
+	}
+	more = meta->waiting.head || meta->want_header;
+	meta->running = more;
+	meta->step = STEP_BEGIN;
+	meta->again = meta->clean = false;
+	pthread_mutex_unlock(&meta->lock);
+	qed_waitlist_wake(&served, err);
+	qed_waitlist_wake(&admitted, err ? -EIO : 0);
+	return more;
+}
+
+/* Goes on with the commit until it waits for I/O or none is due. */
+static void commit_run(struct qed_meta *meta, int err)
+{
+	for (;;) {
+		while (!err && meta->step != STEP_END)
+			err = commit_step(meta);
+		if (err == QED_PENDING)
+			return;
+		if (!commit_end(meta, err))
+			return;
+		err = 0;
+	}
+}
+
+/* --- what callers see ---------------------------------------------------- */
+
+static bool idle_locked(const struct qed_meta *meta)
+{
+	return !meta->running && !meta->l1_ndirty &&
+	       !qed_l2cache_dirty(meta->cache) &&
+	       atomic_load_explicit(&meta->written, memory_order_acquire) ==
+		       meta->synced;
+}
+
+static int commit_request(struct qed_meta *meta, bool clean,
+			  struct qed_waiter *waiter)
+{
+	bool start;
+
+	if (qed_meta_failed(meta))
+		return -EIO;
+	pthread_mutex_lock(&meta->lock);
+	if (idle_locked(meta) && !(clean && meta->need_check_on_disk)) {
+		pthread_mutex_unlock(&meta->lock);
+		return 0;
+	}
+	qed_waitlist_add(&meta->waiting, waiter);
+	meta->want_clean |= clean;
+	start = !meta->running;
+	meta->running = true;
+	pthread_mutex_unlock(&meta->lock);
+	if (start)
+		commit_run(meta, 0);
+	return QED_PENDING;
+}
+
+int qed_meta_flush(struct qed_meta *meta, struct qed_waiter *waiter)
+{
+	return commit_request(meta, false, waiter);
+}
+
+/* Waits for the next commit's end; `header`: which has to write the header. */
+static int await_commit(struct qed_meta *meta, bool header,
+			struct qed_waiter *waiter)
+{
+	bool start;
+
+	pthread_mutex_lock(&meta->lock);
+	qed_waitlist_add(&meta->admission, waiter);
+	meta->want_header |= header;
+	start = !meta->running;
+	meta->running = true;
+	pthread_mutex_unlock(&meta->lock);
+	if (start)
+		commit_run(meta, 0);
+	return QED_PENDING;
+}
+
+bool qed_meta_admits_data(const struct qed_meta *meta)
+{
+	return !atomic_load_explicit(&meta->autoclear, memory_order_acquire) &&
+	       !qed_meta_failed(meta);
+}
+
+int qed_meta_admit_data(struct qed_meta *meta, struct qed_waiter *waiter)
+{
+	if (qed_meta_admits_data(meta))
+		return 0;
+	if (qed_meta_failed(meta))
+		return -EIO;
+	return await_commit(meta, true, waiter);
+}
+
+int qed_meta_admit_map(struct qed_meta *meta, struct qed_waiter *waiter)
+{
+	if (qed_meta_failed(meta))
+		return -EIO;
+	if (qed_l2cache_dirty(meta->cache) < meta->dirty_limit)
+		return 0;
+	return await_commit(meta, false, waiter);
+}
+
+/* A blocking caller. */
+struct wait {
+	struct qed_waiter waiter;
+	pthread_mutex_t lock;
+	pthread_cond_t cond;
+	bool over;	/* under lock */
+	int err;	/* under lock */
+};
+
+static void wait_woken(struct qed_waiter *waiter, int err)
+{
+	struct wait *wait = (struct wait *)waiter;
+
+	pthread_mutex_lock(&wait->lock);
+	wait->over = true;
+	wait->err = err;
+	pthread_cond_signal(&wait->cond);
+	pthread_mutex_unlock(&wait->lock);
+}
+
+static int commit_wait(struct qed_meta *meta, bool clean)
+{
+	struct wait wait = { .waiter = { .wake = wait_woken } };
+	int ret;
+
+	pthread_mutex_init(&wait.lock, NULL);
+	pthread_cond_init(&wait.cond, NULL);
+	ret = commit_request(meta, clean, &wait.waiter);
+	if (ret == QED_PENDING) {
+		pthread_mutex_lock(&wait.lock);
+		while (!wait.over)
+			pthread_cond_wait(&wait.cond, &wait.lock);
+		ret = wait.err;
+		pthread_mutex_unlock(&wait.lock);
+	}
+	pthread_cond_destroy(&wait.cond);
+	pthread_mutex_destroy(&wait.lock);
+	return ret;
+}
+
+int qed_meta_clean(struct qed_meta *meta)
+{
+	return commit_wait(meta, true);
+}
+
+void qed_meta_tick(struct qed_meta *meta)
+{
+	bool dirty, quiet;
+	uint64_t written;
+
+	pthread_mutex_lock(&meta->lock);
+	written = atomic_load(&meta->written);
+	quiet = written == meta->last_tick;
+	meta->last_tick = written;
+	dirty = meta->l1_ndirty || qed_l2cache_dirty(meta->cache);
+	pthread_mutex_unlock(&meta->lock);
+	/* A failure is logged, and remembered for the next flush. */
+	if (dirty || quiet)
+		commit_wait(meta, quiet);
+}
+
+void qed_meta_get_header(struct qed_meta *meta, struct qed_header *header)
+{
+	pthread_mutex_lock(&meta->lock);
+	*header = meta->layer->header;
+	pthread_mutex_unlock(&meta->lock);
+}
+
+void qed_meta_get_stats(struct qed_meta *meta, struct qed_meta_stats *stats)
+{
+	stats->commits = atomic_load(&meta->commits);
+	stats->syncs = atomic_load(&meta->syncs);
+}

@@ -1,0 +1,242 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Reads.  One cursor walks the range: at each position it goes down the layers,
+ * narrowing the span, until one has data or zeroes for it; then it moves on.  So
+ * the depth of a chain costs no memory and no C stack.  The cursor stops while a
+ * table is read; reads of data that must wait for the disk go on side by side.
+ */
+#include "config.h"
+
+#include "request.h"
+#include "source.h"
+
+#include <errno.h>
+#include <stdlib.h>
+
+#define INLINE_IOVS 8
+
+/* One read of data that is under way. */
+struct leaf {
+	struct qed_io io;
+	struct qed_read *read;
+	struct iovec iov[];
+};
+
+static void read_unref(struct qed_read *read)
+{
+	if (atomic_fetch_sub(&read->pending, 1) == 1)
+		read->done(read, atomic_load(&read->err));
+}
+
+static void read_fail(struct qed_read *read, int err)
+{
+	int none = 0;
+
+	atomic_compare_exchange_strong(&read->err, &none, err);
+}
+
+static void leaf_done(struct qed_io *io, int err)
+{
+	struct leaf *leaf = qed_container_of(io, struct leaf, io);
+	struct qed_read *read = leaf->read;
+
+	free(leaf);
+	if (err)
+		read_fail(read, err);
+	read_unref(read);
+}
+
+static int leaf_start(struct qed_read *read, const struct qed_source *from)
+{
+	int n = qed_iov_parts(read->iov, read->iovcnt, read->pos, from->len);
+	struct leaf *leaf = malloc(sizeof(*leaf) +
+				   (size_t)n * sizeof(*leaf->iov));
+	int ret;
+
+	if (!leaf)
+		return -ENOMEM;
+	qed_iov_slice(read->iov, read->iovcnt, read->pos, from->len, leaf->iov);
+	leaf->read = read;
+	leaf->io = (struct qed_io){ .op = QED_OP_READ,
+				    .file_off = from->file_off,
+				    .len = from->len,
+				    .iov = leaf->iov,
+				    .iovcnt = n,
+				    .done = leaf_done };
+	atomic_fetch_add(&read->pending, 1);
+	ret = qed_file_start(from->file, &leaf->io);
+	if (ret == QED_PENDING)
+		return 0;
+	atomic_fetch_sub(&read->pending, 1);
+	free(leaf);
+	return ret;
+}
+
+/* Bytes that the page cache has: no memory, no waiting. */
+static int try_leaf(const struct iovec *iov, int iovcnt, uint64_t skip,
+		    const struct qed_source *from)
+{
+	struct iovec slice[INLINE_IOVS];
+	struct qed_io io;
+	int n = qed_iov_parts(iov, iovcnt, skip, from->len);
+
+	if (n > INLINE_IOVS)
+		return -EAGAIN;
+	qed_iov_slice(iov, iovcnt, skip, from->len, slice);
+	io = (struct qed_io){ .op = QED_OP_READ,
+			      .file_off = from->file_off,
+			      .len = from->len,
+			      .iov = slice,
+			      .iovcnt = n };
+	return qed_file_try(from->file, &io);
+}
+
+static int take_source(struct qed_read *read, const struct qed_source *from)
+{
+	int ret;
+
+	if (!from->file) {
+		qed_iov_zero(read->iov, read->iovcnt, read->pos, from->len);
+		return 0;
+	}
+	ret = try_leaf(read->iov, read->iovcnt, read->pos, from);
+	return ret == -EAGAIN ? leaf_start(read, from) : ret;
+}
+
+static void read_next(struct qed_read *read, uint64_t advance)
+{
+	read->pos += advance;
+	read->layer = read->first;
+	read->span = read->len - read->pos;
+}
+
+/* Moves the cursor until it waits for a table or the range is issued. */
+static void read_run(struct qed_read *read)
+{
+	struct qed_source from;
+	int ret = 0;
+
+	while (read->pos < read->len) {
+		ret = qed_source_find(read->image, read->disk_off + read->pos,
+				  &read->layer, &read->span, &read->waiter,
+				  &from);
+		if (ret == QED_PENDING)
+			return;
+		if (ret == 0)
+			ret = take_source(read, &from);
+		if (ret < 0) {
+			read_fail(read, ret);
+			break;
+		}
+		read_next(read, from.len);
+	}
+	read_unref(read);
+}
+
+static void read_woken(struct qed_waiter *waiter, int err)
+{
+	struct qed_read *read =
+		qed_container_of(waiter, struct qed_read, waiter);
+
+	if (err) {
+		read_fail(read, err);
+		read_unref(read);
+		return;
+	}
+	read_run(read);
+}
+
+/* Starts at read->pos, which the caller has set. */
+static void read_begin(struct qed_read *read)
+{
+	atomic_init(&read->pending, 1);
+	atomic_init(&read->err, 0);
+	read->waiter.wake = read_woken;
+	read_next(read, 0);
+	read_run(read);
+}
+
+void qed_read_start(struct qed_read *read)
+{
+	read->pos = 0;
+	read_begin(read);
+}
+
+/*
+ * The part of the range, from its start, that tables in memory and the page
+ * cache answer at once: bytes, or -errno.
+ */
+static int64_t read_inline(struct qed_image *image, const struct iovec *iov,
+			   int iovcnt, uint64_t disk_off, uint64_t len)
+{
+	uint64_t pos = 0;
+
+	while (pos < len) {
+		unsigned layer = 0;
+		uint64_t span = len - pos;
+		struct qed_source from;
+		int ret = qed_source_find(image, disk_off + pos, &layer, &span,
+				      NULL, &from);
+
+		if (ret == 0 && from.file)
+			ret = try_leaf(iov, iovcnt, pos, &from);
+		else if (ret == 0)
+			qed_iov_zero(iov, iovcnt, pos, from.len);
+		if (ret == -EAGAIN)
+			break;
+		if (ret < 0)
+			return ret;
+		pos += from.len;
+	}
+	return (int64_t)pos;
+}
+
+/* A caller's read that could not be answered inline. */
+struct request {
+	struct qed_read read;
+	void (*done)(void *opaque, int64_t result);
+	void *opaque;
+};
+
+static void request_done(struct qed_read *read, int err)
+{
+	struct request *request =
+		qed_container_of(read, struct request, read);
+	void (*done)(void *, int64_t) = request->done;
+	void *opaque = request->opaque;
+	int64_t result = err ? err : (int64_t)read->len;
+
+	free(request);
+	done(opaque, result);
+}
+
+void qed_readv(struct qed_image *image, const struct iovec *iov, int iovcnt,
+	       uint64_t offset, void (*done)(void *opaque, int64_t result),
+	       void *opaque)
+{
+	uint64_t len = qed_iov_bytes(iov, iovcnt);
+	struct request *request;
+	int64_t ret;
+
+	len = offset < image->size ? qed_min(len, image->size - offset) : 0;
+	ret = read_inline(image, iov, iovcnt, offset, len);
+	if (ret < 0 || (uint64_t)ret == len) {
+		done(opaque, ret);
+		return;
+	}
+	request = malloc(sizeof(*request));
+	if (!request) {
+		done(opaque, -ENOMEM);
+		return;
+	}
+	request->done = done;
+	request->opaque = opaque;
+	request->read = (struct qed_read){ .image = image,
+					   .iov = iov,
+					   .iovcnt = iovcnt,
+					   .disk_off = offset,
+					   .len = len,
+					   .done = request_done,
+					   .pos = (uint64_t)ret };
+	read_begin(&request->read);
+}

@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* What the request state machines (read.c, write.c, seek.c) share. */
+#ifndef QED_REQUEST_H
+#define QED_REQUEST_H
+
+#include "image.h"
+
+#define qed_container_of(ptr, type, member) \
+	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
+
+/*
+ * A read through the chain from layer `first` down.  The caller fills the first
+ * group, keeps the struct, the list and the memory until `done(read, err)`,
+ * which may run inside qed_read_start().  Past a layer's end lie zeroes.
+ */
+struct qed_read {
+	struct qed_image *image;
+	unsigned first;
+	const struct iovec *iov;
+	int iovcnt;
+	uint64_t disk_off, len;
+	void (*done)(struct qed_read *read, int err);
+
+	/* private to read.c */
+	struct qed_waiter waiter;
+	uint64_t pos;			/* bytes that are issued already */
+	uint64_t span;			/* of the layers above `layer` */
+	unsigned layer;
+	_Atomic unsigned pending;
+	_Atomic int err;
+};
+
+void qed_read_start(struct qed_read *read);
+
+/* Does any layer below the top have bytes in [disk_off, disk_off + len)? */
+static inline bool qed_has_backing(const struct qed_image *image,
+				   uint64_t disk_off)
+{
+	return image->chain.n > 1 && disk_off < image->chain.layers[1]->size;
+}
+
+#endif

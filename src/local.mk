@@ -1,0 +1,87 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+
+# --- libqed -----------------------------------------------------------------
+
+include_HEADERS = %D%/libqed/qed.h
+pkgconfigdir = $(libdir)/pkgconfig
+nodist_pkgconfig_DATA = %D%/libqed/qed.pc
+
+# Everything of the library.  Unit tests link this, and so reach what the
+# installed library keeps to itself.
+noinst_LTLIBRARIES += libqed-core.la
+libqed_core_la_SOURCES = \
+	%D%/libqed/alloc.c \
+	%D%/libqed/alloc.h \
+	%D%/libqed/chain.c \
+	%D%/libqed/chain.h \
+	%D%/libqed/check.c \
+	%D%/libqed/check.h \
+	%D%/libqed/cluster.c \
+	%D%/libqed/cluster.h \
+	%D%/libqed/copy.c \
+	%D%/libqed/copy.h \
+	%D%/libqed/create.c \
+	%D%/libqed/engine-threads.c \
+	%D%/libqed/engine-uring.c \
+	%D%/libqed/engine.c \
+	%D%/libqed/engine.h \
+	%D%/libqed/file.c \
+	%D%/libqed/file.h \
+	%D%/libqed/flush.c \
+	%D%/libqed/format.c \
+	%D%/libqed/format.h \
+	%D%/libqed/image.c \
+	%D%/libqed/image.h \
+	%D%/libqed/inflight.c \
+	%D%/libqed/inflight.h \
+	%D%/libqed/l2cache.c \
+	%D%/libqed/l2cache.h \
+	%D%/libqed/layer.c \
+	%D%/libqed/layer.h \
+	%D%/libqed/lock.c \
+	%D%/libqed/lock.h \
+	%D%/libqed/meta.c \
+	%D%/libqed/meta.h \
+	%D%/libqed/read.c \
+	%D%/libqed/request.h \
+	%D%/libqed/seek.c \
+	%D%/libqed/source.c \
+	%D%/libqed/source.h \
+	%D%/libqed/sync.c \
+	%D%/libqed/table.c \
+	%D%/libqed/table.h \
+	%D%/libqed/ticker.c \
+	%D%/libqed/ticker.h \
+	%D%/libqed/util.c \
+	%D%/libqed/util.h \
+	%D%/libqed/version.c \
+	%D%/libqed/write.c
+libqed_core_la_CFLAGS = $(AM_CFLAGS) $(FRAME_CFLAGS) $(LIBURING_CFLAGS)
+libqed_core_la_LIBADD = $(LIBURING_LIBS)
+
+# -version-info current:revision:age, by libtool's rules: a release that only
+# mends steps revision; one that adds functions steps current and age and zeroes
+# revision; one that takes away or changes steps current and zeroes the rest.
+lib_LTLIBRARIES += libqed.la
+libqed_la_SOURCES =
+libqed_la_LIBADD = libqed-core.la
+libqed_la_LDFLAGS = $(AM_LDFLAGS) -version-info 0:0:0 \
+	-Wl,--version-script=$(top_srcdir)/%D%/libqed/libqed.map
+EXTRA_libqed_la_DEPENDENCIES = %D%/libqed/libqed.map
+EXTRA_DIST += %D%/libqed/libqed.map
+
+# --- qedimg -----------------------------------------------------------------
+
+if HAVE_JSON_C
+bin_PROGRAMS += %D%/qedimg/qedimg
+endif
+%C%_qedimg_qedimg_SOURCES = \
+	%D%/qedimg/create.c \
+	%D%/qedimg/info.c \
+	%D%/qedimg/qedimg.c \
+	%D%/qedimg/qedimg.h \
+	%D%/qedimg/size.c \
+	%D%/qedimg/size.h \
+	%D%/qedimg/text.c
+%C%_qedimg_qedimg_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
+%C%_qedimg_qedimg_LDADD = libqed.la $(JSON_C_LIBS)

@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * What the subcommands of qedimg share: how each presents itself, how messages
+ * and names are printed.  Everything about images is libqed's business.
+ */
+#ifndef QEDIMG_H
+#define QEDIMG_H
+
+#include "libqed/qed.h"
+
+#include <stdio.h>
+
+/* A subcommand; qedimg.c holds the table of them. */
+struct qedimg_command {
+	const char *name;
+	const char *summary;		/* one line of `qedimg --help` */
+	const char *help;		/* all of `qedimg help NAME` */
+	/*
+	 * Runs it: argv[0] is "qedimg NAME", to begin getopt's messages.
+	 * Returns the exit status; every failure has been reported.
+	 */
+	int (*run)(int argc, char **argv);
+};
+
+extern const struct qedimg_command qedimg_create;	/* create.c */
+extern const struct qedimg_command qedimg_info;		/* info.c */
+
+/* Prints the command's help: exit status 0. */
+int qedimg_help(const struct qedimg_command *command);
+/* Points at the command's help after a usage error: exit status 1. */
+int qedimg_usage_error(const struct qedimg_command *command);
+
+/* text.c: what goes to a terminal or into JSON, whatever a name is made of. */
+
+/*
+ * Prints `text` with every byte that is not part of a printable character of
+ * the user's locale as \xHH, so that a name cannot drive a terminal.
+ */
+void qedimg_put(FILE *out, const char *text);
+
+/*
+ * One line on stderr, made safe as qedimg_put() does: "qedimg: FILE: message",
+ * without the file if it is null.
+ */
+void qedimg_error(const char *file, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+/* Errors and warnings of the library to stderr. */
+extern const struct qed_log qedimg_log;
+
+/*
+ * A copy of `text` that is valid UTF-8, each byte that was not so replaced by
+ * U+FFFD.  The caller frees it; null if memory is short.
+ */
+char *qedimg_utf8(const char *text);
+
+#endif

@@ -1,0 +1,137 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# tests/README says what the kinds of tests are and how to add one.
+
+# --- unit tests: one program each, from unit-NAME.c ---------------------------
+
+unit_programs = \
+	%D%/unit/unit-create \
+	%D%/unit/unit-format \
+	%D%/unit/unit-lock \
+	%D%/unit/unit-size \
+	%D%/unit/unit-util
+
+# Of qedimg, not of the library.
+%C%_unit_unit_size_SOURCES = \
+	%D%/unit/unit-size.c \
+	src/qedimg/size.c \
+	src/qedimg/size.h
+
+if HAVE_CMOCKA
+UNIT_TESTS = $(unit_programs)
+else
+UNIT_TESTS =
+endif
+
+# What an automake variable does not name otherwise: each program of the lists
+# here is built from its namesake .c file, and linked with this.
+LDADD = libqed-core.la $(CMOCKA_LIBS)
+
+# --- system tests: real mounts, for root ---------------------------------------
+
+system_tests = \
+	%D%/system/test-chain.sh \
+	%D%/system/test-e2e.sh \
+	%D%/system/test-file.sh \
+	%D%/system/test-fstab.sh \
+	%D%/system/test-geometry.sh \
+	%D%/system/test-locks.sh \
+	%D%/system/test-malformed.sh \
+	%D%/system/test-mount.sh \
+	%D%/system/test-need-check.sh \
+	%D%/system/test-qedimg.sh \
+	%D%/system/test-random.sh \
+	%D%/system/test-unmount.sh
+
+SYSTEM_TESTS = $(system_tests)
+
+# Programs that system tests use.  Of the project they need nothing.
+system_programs = \
+	%D%/images/mkimage \
+	%D%/system/fileop \
+	%D%/system/measure \
+	%D%/system/randomio \
+	%D%/system/readat \
+	%D%/system/waitfor
+%C%_images_mkimage_LDADD =
+%C%_system_fileop_LDADD =
+%C%_system_measure_LDADD =
+%C%_system_randomio_LDADD =
+%C%_system_readat_LDADD =
+%C%_system_waitfor_LDADD =
+
+EXTRA_DIST += \
+	$(system_tests) \
+	%D%/README \
+	%D%/README.system \
+	%D%/system/functions.sh
+
+# --- images as text ------------------------------------------------------------
+
+include %D%/images/local.mk
+
+# --- running them ---------------------------------------------------------------
+
+# The tests that must also be clean under ThreadSanitizer.
+TSAN_TESTS = $(UNIT_TESTS)
+
+check_PROGRAMS += $(UNIT_TESTS) $(system_programs)
+
+TESTS += $(UNIT_TESTS) $(SYSTEM_TESTS)
+TEST_EXTENSIONS = .sh
+
+AM_TESTS_ENVIRONMENT = \
+	TOP_BUILDDIR='$(abs_top_builddir)'; export TOP_BUILDDIR; \
+	TOP_SRCDIR='$(abs_top_srcdir)'; export TOP_SRCDIR; \
+	QED_SANITIZER='$(enable_sanitizer)'; export QED_SANITIZER; \
+	PATH='$(abs_top_builddir)/fuse:$(abs_top_builddir)/src/qedimg':"$$PATH"; \
+	export PATH;
+LOG_COMPILER = $(SHELL) $(top_srcdir)/scripts/run-test
+SH_LOG_COMPILER = $(SHELL) $(top_srcdir)/scripts/run-test $(SHELL)
+
+.PHONY: check-unit check-system check-tsan check-valgrind soak
+
+check-unit:
+	$(MAKE) $(AM_MAKEFLAGS) check SYSTEM_TESTS=
+
+check-system:
+	$(MAKE) $(AM_MAKEFLAGS) check UNIT_TESTS=
+
+# For a tree configured with --enable-sanitizer=thread.
+check-tsan:
+	$(MAKE) $(AM_MAKEFLAGS) check UNIT_TESTS='$(TSAN_TESTS)' SYSTEM_TESTS=
+
+check-valgrind:
+	QED_TEST_WRAPPER='valgrind -q --leak-check=full --error-exitcode=99' \
+	$(MAKE) $(AM_MAKEFLAGS) check-unit
+
+# The tests that scale do their long runs.
+soak:
+	QED_SOAK=1 TEST_TIMEOUT=0 $(MAKE) $(AM_MAKEFLAGS) check
+
+# --- fuzzing ----------------------------------------------------------------------
+
+# Programs with an LLVMFuzzerTestOneInput(), each with
+# "_LDFLAGS = $(AM_LDFLAGS) -fsanitize=fuzzer".
+fuzz_programs =
+
+EXTRA_PROGRAMS = $(fuzz_programs)
+
+.PHONY: fuzz
+
+# Each for FUZZ_SECONDS; what it finds and learns stays in fuzz-corpus/.
+FUZZ_SECONDS = 60
+fuzz: $(fuzz_programs)
+	@test -n '$(fuzz_programs)' || { \
+		echo 'tests/local.mk lists no fuzzer' >&2; exit 1; }
+	@case '$(enable_sanitizer)' in *fuzzer-no-link*) ;; *) \
+		echo 'configure with CC=clang and' \
+		'--enable-sanitizer=address,undefined,fuzzer-no-link' >&2; \
+		exit 1 ;; esac
+	@$(AM_TESTS_ENVIRONMENT) \
+	for program in $(fuzz_programs); do \
+		corpus=fuzz-corpus/$${program##*/}; \
+		$(MKDIR_P) "$$corpus" || exit; \
+		"./$$program" -max_total_time=$(FUZZ_SECONDS) \
+			-artifact_prefix="$$corpus-" "$$corpus" || exit; \
+	done

@@ -1,0 +1,441 @@
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# shellcheck shell=sh
+#
+# Shared by the system tests, which source it before anything else:
+#
+#	. "$(dirname "$0")/functions.sh"
+#
+# It sets `-eu`, finds the programs under test, makes the private directory
+# $TMP and sees that nothing outlives the test: no mount, loop device, process
+# or file, however the test ends.  tests/README.system lists what it offers.
+#
+# Functions with a body in ( ) keep their variables to themselves; what they
+# register for cleanup is kept in a file, so $(attach_loop X) works too.
+
+set -eu
+
+here=$(cd "$(dirname "$0")" && pwd)
+TOP_SRCDIR=$(cd "${TOP_SRCDIR:-$here/../..}" && pwd)
+if [ -z "${TOP_BUILDDIR:-}" ]; then
+	TOP_BUILDDIR=$TOP_SRCDIR
+	[ ! -e config.status ] || TOP_BUILDDIR=.
+fi
+TOP_BUILDDIR=$(cd "$TOP_BUILDDIR" && pwd)
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+LC_ALL=C
+export TOP_SRCDIR TOP_BUILDDIR PATH LC_ALL
+
+# built PATH…: the first that the build tree has, else the first
+built() (
+	for path; do
+		if [ -x "$TOP_BUILDDIR/$path" ]; then
+			echo "$TOP_BUILDDIR/$path"
+			exit
+		fi
+	done
+	echo "$TOP_BUILDDIR/$1"
+)
+
+: "${QEDFS:=$(built qedfs fuse/qedfs)}"
+: "${QEDIMG:=$(built qedimg src/qedimg/qedimg)}"
+: "${MKIMAGE:=$(built tests/images/mkimage)}"
+: "${RANDOMIO:=$(built tests/system/randomio)}"
+: "${FILEOP:=$(built tests/system/fileop)}"
+: "${WAITFOR:=$(built tests/system/waitfor)}"
+export QEDFS QEDIMG MKIMAGE RANDOMIO FILEOP WAITFOR
+
+TMP=$(mktemp -d "${QED_TEST_DIR:-${TMPDIR:-/tmp}}/qed-test.XXXXXX")
+TMP=$(cd "$TMP" && pwd -P)
+export TMP
+cleanups=$TMP/.cleanups
+: >"$cleanups"
+
+# Reports of sanitizers go to files, so that those of a daemon whose stderr
+# nobody reads fail the test as well.
+san=log_path=$TMP/.san
+ASAN_OPTIONS=${ASAN_OPTIONS:+$ASAN_OPTIONS:}$san
+LSAN_OPTIONS=${LSAN_OPTIONS:+$LSAN_OPTIONS:}$san
+TSAN_OPTIONS=${TSAN_OPTIONS:+$TSAN_OPTIONS:}$san
+UBSAN_OPTIONS=${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}$san:print_stacktrace=1
+export ASAN_OPTIONS LSAN_OPTIONS TSAN_OPTIONS UBSAN_OPTIONS
+
+say() {
+	printf '%s: %s\n' "$(basename "$0")" "$*"
+}
+
+fail() {
+	say "FAILED: $*" >&2
+	exit 1
+}
+
+skip() {
+	say "skipped: $*" >&2
+	exit 77
+}
+
+# quoted WORD…: one line that eval reads as the same words (without newlines)
+quoted() (
+	for word; do
+		printf '%s' "$word" | sed "s/'/'\\\\''/g; s/^/'/; s/\$/' /"
+		[ -n "$word" ] || printf "'' "
+	done
+	echo
+)
+
+# cleanup CMD [ARG…]: run on every exit, last registered first
+cleanup() {
+	quoted "$@" >>"$cleanups"
+}
+
+run_cleanups() (
+	status=0
+	tac "$cleanups" >"$TMP/.tac"
+	while read -r line; do
+		(eval "$line") </dev/null || {
+			say "cleanup failed: $line" >&2
+			status=1
+		}
+	done <"$TMP/.tac"
+	exit "$status"
+)
+
+sanitizer_reports() (
+	status=0
+	for report in "$TMP"/.san.*; do
+		[ -e "$report" ] || continue
+		say "sanitizer report:" >&2
+		cat "$report" >&2
+		status=1
+	done
+	exit "$status"
+)
+
+on_exit() {
+	status=$?
+	trap '' HUP INT TERM
+	set +e
+	run_cleanups || [ "$status" -ne 0 ] || status=1
+	sanitizer_reports || status=1
+	kill -TERM "$watchdog" 2>/dev/null
+	if [ -n "${QED_TEST_KEEP:-}" ]; then
+		say "kept $TMP" >&2
+	else
+		rm -rf --one-file-system "$TMP"
+	fi
+	trap - EXIT
+	exit "$status"
+}
+
+# A request that a hung daemon never answers cannot be killed, only aborted.
+watch_over() {
+	sleep "$1" &
+	sleeper=$!
+	trap 'kill $sleeper; exit 0' TERM
+	wait "$sleeper" || exit 0
+	for state in "$TMP"/.mounts/*; do
+		[ ! -e "$state/connection" ] || abort_fuse "$state"
+	done
+	echo "$(basename "$0"): took more than $1 s" >"$TMP/.timeout"
+	kill -TERM $$
+}
+
+trap on_exit EXIT
+trap 'exit 129' HUP
+trap 'exit 130' INT
+trap '[ ! -e "$TMP/.timeout" ] || cat "$TMP/.timeout" >&2; exit 143' TERM
+limit=${TEST_TIMEOUT:-600}	# what scripts/run-test allows; 0: no limit
+limit=$((limit > 60 ? limit - 60 : limit > 0 ? limit : 86400))
+(watch_over "$limit") </dev/null >/dev/null 2>&1 &
+watchdog=$!
+
+# requires PROG…: the test needs these programs (paths or names)
+requires() {
+	for prog; do
+		command -v "$prog" >/dev/null 2>&1 || skip "needs $prog"
+	done
+}
+
+need_root() {
+	[ "$(id -u)" -eq 0 ] || skip "needs root"
+	[ -c /dev/fuse ] || skip "needs /dev/fuse"
+}
+
+need_loop() {
+	need_root
+	[ -c /dev/loop-control ] || skip "needs /dev/loop-control"
+	requires losetup
+}
+
+# ---- mounts of qedfs ----
+
+# mount_state DIR: where what is known of the mount on DIR is kept
+mount_state() {
+	printf '%s/.mounts/%s\n' "$TMP" \
+		"$(realpath -ms "$1" | tr / %)"
+}
+
+# mount_log DIR: the file with what the daemon of DIR wrote to stderr
+mount_log() {
+	echo "$(mount_state "$1")/log"
+}
+
+mount_pid() {
+	cat "$(mount_state "$1")/pid"
+}
+
+# abort_fuse STATE: fails every request of a mount, the last resort
+abort_fuse() (
+	[ -n "$(ls /sys/fs/fuse/connections)" ] ||
+		mount -t fusectl none /sys/fs/fuse/connections
+	abort=/sys/fs/fuse/connections/$(cat "$1/connection")/abort
+	[ ! -e "$abort" ] || echo 1 >"$abort"
+)
+
+# Runs the daemon in the foreground, so that its stderr and exit status are
+# seen.  Background jobs of a script ignore SIGINT: undo that.
+run_daemon() (
+	state=$1
+	shift
+	set +e
+	# shellcheck disable=SC2016 # for the inner shell
+	env --default-signal=INT,QUIT sh -c '
+		state=$1; shift
+		echo $$ >"$state/pid"
+		exec "$@"' sh "$state" "$QEDFS" -f "$@" \
+		</dev/null >"$state/log" 2>&1
+	echo $? >"$state/status"
+)
+
+# mount_qed IMAGE DIR [OPTION…]: returns when the mount is up, and fails if it
+# does not come up; undone on exit
+mount_qed() (
+	image=$1
+	dir=$(realpath -ms "$2")
+	shift 2
+	state=$(mount_state "$dir")
+	rm -rf "$state"
+	mkdir -p "$state"
+	run_daemon "$state" "$@" "$image" "$dir" </dev/null >/dev/null 2>&1 &
+	runner=$!
+	echo "$runner" >"$state/runner"
+	cleanup drop_qed "$dir"
+	if ! "$WAITFOR" mount "$dir" "$runner" 60 >"$state/connection"; then
+		rm -f "$state/connection"
+		cat "$state/log" >&2
+		fail "qedfs did not mount $image on $dir"
+	fi
+)
+
+# limited SECONDS CMD…: the command's status, or 124 when it takes too long
+limited() (
+	seconds=$1
+	shift
+	"$@" &
+	child=$!
+	"$WAITFOR" exit "$child" "$seconds" || exit 124
+	wait "$child"
+)
+
+# await_qed DIR: the daemon of an unmounted DIR ends by itself, and well
+await_qed() (
+	dir=$1
+	state=$(mount_state "$dir")
+	if ! "$WAITFOR" exit "$(cat "$state/runner")" 60; then
+		abort_fuse "$state"
+		kill -KILL "$(cat "$state/pid")"
+		fail "the daemon of $dir did not end"
+	fi
+	touch "$state/ended"
+	status=$(cat "$state/status")
+	touch "$state/expected"
+	if [ "$status" -ne 0 ] ||
+			grep -v -f "$state/expected" "$state/log" >&2; then
+		fail "the daemon of $dir said this, and ended with $status"
+	fi
+)
+
+# expect_log DIR PATTERN: the daemon's stderr has such a line; without this, any
+# line there is a failure
+expect_log() (
+	state=$(mount_state "$1")
+	grep -q -e "$2" "$state/log" || {
+		cat "$state/log" >&2
+		fail "the daemon of $1 did not say '$2'"
+	}
+	printf '%s\n' "$2" >>"$state/expected"
+)
+
+# umount_qed DIR: unmounts and waits for the daemon's end, which must be clean
+umount_qed() (
+	dir=$1
+	limited 120 umount "$dir" || {
+		abort_fuse "$(mount_state "$dir")"
+		fail "umount $dir failed"
+	}
+	await_qed "$dir"
+)
+
+# kill_qed DIR: ends the daemon by SIGKILL, as a crash would
+kill_qed() (
+	dir=$1
+	state=$(mount_state "$dir")
+	kill -KILL "$(cat "$state/pid")"
+	"$WAITFOR" exit "$(cat "$state/runner")" 60 ||
+		fail "the daemon of $dir survived SIGKILL"
+	umount "$dir"
+	touch "$state/ended"
+)
+
+# drop_qed DIR: whatever is left of a mount goes away (for cleanup)
+drop_qed() (
+	dir=$1
+	state=$(mount_state "$dir")
+	[ ! -e "$state/ended" ] || exit 0
+	if [ -e "$state/connection" ]; then
+		limited 60 umount "$dir" 2>/dev/null || {
+			abort_fuse "$state"
+			umount -l "$dir" 2>/dev/null || :
+		}
+	fi
+	if ! "$WAITFOR" exit "$(cat "$state/runner")" 60; then
+		[ ! -e "$state/connection" ] || abort_fuse "$state"
+		kill -KILL "$(cat "$state/pid")"
+		fail "the daemon of $dir had to be killed"
+	fi
+	[ ! -s "$state/log" ] || sed 's/^/daemon: /' "$state/log" >&2
+)
+
+# qedfs_refuses PATTERN ARG…: qedfs ends by itself with status 1, its stderr
+# (left in $TMP/err) matching the basic regular expression
+qedfs_refuses() {
+	pattern=$1
+	shift
+	status=0
+	timeout 60 "$QEDFS" "$@" >"$TMP/out" 2>"$TMP/err" </dev/null ||
+		status=$?
+	[ "$status" -eq 1 ] || {
+		cat "$TMP/err" >&2
+		fail "qedfs $*: status $status where 1 was expected"
+	}
+	grep -q -e "$pattern" "$TMP/err" || {
+		cat "$TMP/err" >&2
+		fail "qedfs $*: no '$pattern' on stderr"
+	}
+}
+
+# is_mounted DIR: is anything mounted right there?
+is_mounted() {
+	awk -v "dir=$(realpath -ms "$1")" \
+		'$5 == dir { found = 1 } END { exit !found }' \
+		/proc/self/mountinfo
+}
+
+# ---- loop devices and ordinary mounts ----
+
+# attach_loop FILE [LOSETUP-OPTION…]: prints the device; detached on exit
+attach_loop() (
+	file=$1
+	shift
+	device=$(losetup --find --show "$@" "$file")
+	cleanup detach_loop "$device"
+	echo "$device"
+)
+
+# detach_loop DEVICE: and whoever looks at new devices has let go of it
+detach_loop() (
+	[ -e "/sys/block/${1#/dev/}/loop" ] || exit 0
+	! command -v udevadm >/dev/null || udevadm settle
+	losetup --detach "$1"
+)
+
+# mount_on DIR MOUNT-ARG…: mount(8), undone on exit
+mount_on() (
+	dir=$1
+	shift
+	mount "$@" "$dir"
+	cleanup umount_from "$(realpath -ms "$dir")"
+)
+
+umount_from() {
+	! is_mounted "$1" || umount "$1"
+}
+
+# ---- making images, comparing, looking ----
+
+# qemu_copy RAW IMAGE OFFSET LEN: QEMU writes this range of the raw file into
+# the QED image, at the same place
+qemu_copy() (
+	range=driver=raw,offset=$3,size=$4
+	source=$range,file.driver=file,file.filename=$1
+	target=$range,file.driver=qed,file.file.filename=$2
+	qemu-img convert -m 1 -n --image-opts "$source" --target-image-opts "$target"
+)
+
+# qemu_do IMAGE FORMAT COMMAND…: commands of qemu-io, each has to succeed
+qemu_do() (
+	image=$1
+	format=$2
+	shift 2
+	for command; do
+		qemu-io -f "$format" -c "$command" "$image" >"$TMP/.qemu-io" ||
+			fail "qemu-io: $command: $(cat "$TMP/.qemu-io")"
+		! grep -q 'failed' "$TMP/.qemu-io" ||
+			fail "qemu-io: $command: $(cat "$TMP/.qemu-io")"
+	done
+)
+
+same_bytes() {
+	cmp "$1" "$2" || fail "$1 and $2 differ"
+}
+
+# leaked IMAGE: how many clusters nobody refers to.  QEMU's own writes leak some
+# with small clusters.
+leaked() {
+	qemu-img check -f qed --output=json "$1" |
+		sed -n 's/^ *"leaks": \([0-9]*\).*/\1/p' |
+		grep . || echo 0
+}
+
+# image_clean IMAGE [LEAKS]: qemu-img check finds nothing but the leaked clusters
+# that were there before, and NEED_CHECK is not set
+image_clean() {
+	status=0
+	qemu-img check -f qed "$1" >"$TMP/.check" 2>&1 || status=$?
+	# Status 3 stands for leaks and nothing worse.
+	if [ "$status" -eq 3 ] && [ "$(leaked "$1")" -eq "${2:-0}" ]; then
+		status=0
+	fi
+	[ "$status" -eq 0 ] ||
+		fail "qemu-img check of $1: $(cat "$TMP/.check")"
+	! need_check_set "$1" || fail "NEED_CHECK is still set in $1"
+}
+
+# same_disk IMAGE RAW: QEMU reads the QED image as the raw file's bytes
+same_disk() {
+	qemu-img compare -q -f qed -F raw "$1" "$2" ||
+		fail "qemu-img compare of $1 and $2"
+}
+
+# Little-endian integers in files: get_le BITS FILE OFFSET, put_le BITS FILE
+# OFFSET VALUE
+get_le() {
+	od -An -v --endian=little -t "u$(($1 / 8))" -j "$3" -N "$(($1 / 8))" \
+		"$2" | tr -d ' \n'
+}
+
+put_le() (
+	n=$(($1 / 8))
+	value=$4
+	bytes=
+	while [ "$n" -gt 0 ]; do
+		bytes=$bytes$(printf '\\%03o' "$((value & 255))")
+		value=$((value >> 8))
+		n=$((n - 1))
+	done
+	# shellcheck disable=SC2059 # the format is made of octal escapes
+	printf "$bytes" | dd of="$2" bs=1 seek="$3" conv=notrunc status=none
+)
+
+need_check_set() {
+	[ "$(($(get_le 64 "$1" 16) & 2))" -ne 0 ]
+}

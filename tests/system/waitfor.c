@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * Waits for events that shell scripts could only poll for.
+ *
+ *	waitfor exit PID SECONDS
+ *		until the process has ended; it need not be a child
+ *	waitfor mount PATH PID SECONDS
+ *		until a FUSE file system is mounted right on PATH, which has
+ *		to be absolute and canonical (looking at it could hang), and
+ *		prints the number of its connection in /sys/fs/fuse/connections; fails
+ *		at once when the process ends before that
+ *
+ * Exit status 0, or 1 when it did not happen (in time).
+ */
+#include <errno.h>
+#include <poll.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
+
+static long now_ms(void)
+{
+	struct timespec t;
+
+	clock_gettime(CLOCK_MONOTONIC, &t);
+	return t.tv_sec * 1000L + t.tv_nsec / 1000000;
+}
+
+/* poll(2) that goes on after signals; like it, 0 when the time is over. */
+static int poll_until(struct pollfd *fds, nfds_t n, long deadline)
+{
+	for (;;) {
+		long left = deadline - now_ms();
+		int ret = poll(fds, n, left < 0 ? 0 : (int)left);
+
+		if (ret >= 0 || errno != EINTR)
+			return ret;
+	}
+}
+
+/* -1 with errno ESRCH when the process is gone already. */
+static int open_pid(const char *pid)
+{
+	return (int)syscall(SYS_pidfd_open, (pid_t)atol(pid), 0u);
+}
+
+static int wait_exit(const char *pid, long deadline)
+{
+	struct pollfd fd = { .fd = open_pid(pid), .events = POLLIN };
+
+	if (fd.fd < 0)
+		return errno == ESRCH ? 0 : 1;
+	return poll_until(&fd, 1, deadline) == 1 ? 0 : 1;
+}
+
+/* mountinfo writes space, tab, newline and backslash as octal escapes. */
+static void unescape(char *s)
+{
+	char *out = s;
+
+	while (*s) {
+		unsigned c;
+
+		if (*s == '\\' && sscanf(s + 1, "%3o", &c) == 1) {
+			*out++ = (char)c;
+			s += 4;
+		} else {
+			*out++ = *s++;
+		}
+	}
+	*out = '\0';
+}
+
+/* Is this mountinfo line a FUSE mount on `path`?  Then *minor is its number. */
+static bool line_matches(char *line, const char *path, unsigned *minor)
+{
+	char where[4096], type[256];
+	char *dash = strstr(line, " - ");
+
+	if (!dash || sscanf(dash, " - %255s", type) != 1 ||
+	    strncmp(type, "fuse", 4) != 0)
+		return false;
+	if (sscanf(line, "%*u %*u %*u:%u %*s %4095s", minor, where) != 2)
+		return false;
+	unescape(where);
+	return strcmp(where, path) == 0;
+}
+
+/* The file has to be read anew after each change. */
+static bool find_mount(const char *path)
+{
+	FILE *f = fopen("/proc/self/mountinfo", "re");
+	char *line = NULL;
+	size_t size = 0;
+	bool found = false;
+	unsigned minor;
+
+	while (f && !found && getline(&line, &size, f) > 0)
+		found = line_matches(line, path, &minor);
+	if (found)
+		printf("%u\n", minor);
+	free(line);
+	if (f)
+		fclose(f);
+	return found;
+}
+
+static int wait_mount(const char *path, const char *pid, long deadline)
+{
+	FILE *table = fopen("/proc/self/mountinfo", "re");
+	struct pollfd fds[2] = {
+		{ .fd = table ? fileno(table) : -1, .events = POLLPRI },
+		{ .fd = open_pid(pid), .events = POLLIN },
+	};
+
+	if (!table || (fds[1].fd < 0 && errno != ESRCH))
+		return 1;
+	while (!find_mount(path)) {
+		if (fds[1].fd < 0 || poll_until(fds, 2, deadline) <= 0)
+			return 1;
+		if (fds[1].revents)
+			return find_mount(path) ? 0 : 1;
+	}
+	return 0;
+}
+
+int main(int argc, char **argv)
+{
+	if (argc == 4 && strcmp(argv[1], "exit") == 0)
+		return wait_exit(argv[2], now_ms() + atol(argv[3]) * 1000);
+	if (argc == 5 && strcmp(argv[1], "mount") == 0)
+		return wait_mount(argv[2], argv[3],
+				  now_ms() + atol(argv[4]) * 1000);
+	fprintf(stderr, "usage: waitfor exit PID SECONDS\n"
+			"       waitfor mount PATH PID SECONDS\n");
+	return 2;
+}
