@@ -212,12 +212,10 @@ int qed_chain_open(struct qed_chain *chain, const char *path,
 	int ret;
 
 	chain->log = options->log;
-	ret = qed_engine_create(options->io, &chain->engine);
-	if (ret == 0)
-		ret = qed_l2cache_create(options->l2_cache, &chain->cache);
+	ret = qed_l2cache_create(options->l2_cache, &chain->cache);
 	if (ret < 0) {
 		qed_log_write(&chain->log, QED_LOG_ERROR,
-			      "%s: cannot start the I/O engine: %s", path,
+			      "%s: cannot make the L2 cache: %s", path,
 			      strerror(-ret));
 		return ret;
 	}

@@ -124,19 +124,38 @@ static void image_free(struct qed_image *image)
 int qed_image_open(const char *path, const struct qed_open_options *options,
 		   struct qed_image **out)
 {
-	struct qed_image *image;
+	struct qed_engine *engine;
 	int ret = check_options(path, options);
 
 	*out = NULL;
 	if (ret < 0)
 		return ret;
-	image = calloc(1, sizeof(*image));
+	ret = qed_engine_create(options->io, &engine);
+	if (ret < 0) {
+		qed_log_write(&options->log, QED_LOG_ERROR,
+			      "%s: cannot start the I/O engine: %s", path,
+			      strerror(-ret));
+		return ret;
+	}
+	return qed_image_open_engine(path, options, engine, out);
+}
+
+int qed_image_open_engine(const char *path,
+			  const struct qed_open_options *options,
+			  struct qed_engine *engine, struct qed_image **out)
+{
+	struct qed_image *image = calloc(1, sizeof(*image));
+	int ret;
+
+	*out = NULL;
 	if (!image) {
+		qed_engine_destroy(engine);
 		qed_log_write(&options->log, QED_LOG_ERROR, "%s: %s", path,
 			      strerror(ENOMEM));
 		return -ENOMEM;
 	}
 	image->log = options->log;
+	image->chain.engine = engine;
 	ret = qed_chain_open(&image->chain, path, options);
 	if (ret == 0) {
 		image->top = image->chain.layers[0];

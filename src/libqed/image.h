@@ -21,6 +21,14 @@
 
 struct qed_ticker;
 
+/*
+ * qed_image_open() with an engine of the caller's, which the image owns from then
+ * on (also on failure): how tests plug theirs in.
+ */
+int qed_image_open_engine(const char *path,
+			  const struct qed_open_options *options,
+			  struct qed_engine *engine, struct qed_image **image);
+
 struct qed_image {
 	struct qed_chain chain;
 	struct qed_layer *top;		/* chain.layers[0] */
