@@ -1,16 +1,24 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
-# Scripts that measure, run one after the other with the environment that tests
-# have.  Each prints its own table.
-bench_scripts =
+# The yardstick: the least that a FUSE daemon can do.
+bench_programs = %D%/floor
+check_PROGRAMS += $(bench_programs)
+%C%_floor_CFLAGS = $(AM_CFLAGS) $(FUSE_CFLAGS)
+%C%_floor_LDADD = $(FUSE_LIBS)
 
-EXTRA_DIST += $(bench_scripts)
+EXTRA_DIST += \
+	%D%/README \
+	%D%/RESULTS.md \
+	%D%/bench \
+	%D%/datasets.py \
+	%D%/report.py \
+	%D%/servers.py \
+	%D%/workloads.py
+
+# What bench/bench is given; --help lists its options.
+BENCH_OPTIONS =
 
 .PHONY: bench
-bench: all
-	@test -n '$(bench_scripts)' || { \
-		echo 'bench/local.mk lists no benchmark' >&2; exit 1; }
+bench: all $(bench_programs)
 	@$(AM_TESTS_ENVIRONMENT) \
-	for script in $(bench_scripts); do \
-		$(SHELL) $(top_srcdir)/$$script || exit; \
-	done
+	$(top_srcdir)/bench/bench $(BENCH_OPTIONS)

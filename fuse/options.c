@@ -234,6 +234,7 @@ struct option_entry {
 
 #define FIELD(name) offsetof(struct qedfs_options, name)
 
+/* The first that matches counts. */
 static const struct option_entry table[] = {
 	{ "ro",			OPTION_TRUE,	FIELD(read_only), NULL },
 	{ "rw",			OPTION_FALSE,	FIELD(read_only), NULL },
@@ -259,6 +260,11 @@ static const struct option_entry table[] = {
 	{ "dirsync",		OPTION_PASS,	0, NULL },
 	{ "noatime",		OPTION_PASS,	0, NULL },
 	{ "nodiratime",		OPTION_PASS,	0, NULL },
+
+	{ "user=",		OPTION_IGNORE_PREFIX, 0, NULL },
+	{ "comment=",		OPTION_IGNORE_PREFIX, 0, NULL },
+	{ "x-",			OPTION_IGNORE_PREFIX, 0, NULL },
+	{ "X-",			OPTION_IGNORE_PREFIX, 0, NULL },
 
 	/* Always so for a mount that shows one file. */
 	{ "default_permissions", OPTION_IGNORE,	0, NULL },
@@ -291,10 +297,6 @@ static const struct option_entry table[] = {
 	{ "_netdev",		OPTION_IGNORE,	0, NULL },
 	{ "silent",		OPTION_IGNORE,	0, NULL },
 	{ "loud",		OPTION_IGNORE,	0, NULL },
-	{ "user=",		OPTION_IGNORE_PREFIX, 0, NULL },
-	{ "comment=",		OPTION_IGNORE_PREFIX, 0, NULL },
-	{ "x-",			OPTION_IGNORE_PREFIX, 0, NULL },
-	{ "X-",			OPTION_IGNORE_PREFIX, 0, NULL },
 };
 
 static bool entry_matches(const struct option_entry *entry, const char *option)

@@ -94,6 +94,18 @@ int qedfs_place_open(const struct qedfs_place *place, int flags)
 	return fd;
 }
 
+int qedfs_place_truncate(const struct qedfs_place *place, uint64_t size)
+{
+	int fd = qedfs_place_open(place, O_WRONLY);
+	int ret;
+
+	if (fd < 0)
+		return fd;
+	ret = ftruncate(fd, (off_t)size) < 0 ? -errno : 0;
+	close(fd);
+	return ret;
+}
+
 /* The way of users who may not unmount by themselves. */
 static void run_fusermount(const char *mountpoint)
 {

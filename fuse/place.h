@@ -9,6 +9,7 @@
 #define QEDFS_PLACE_H
 
 #include <stdbool.h>
+#include <stdint.h>
 #include <sys/types.h>
 
 struct qedfs_place {
@@ -29,6 +30,9 @@ int qedfs_place_ping(const struct qedfs_place *place);
 /* Opens the virtual disk through the mount, as open(2) with `flags`: a
  * descriptor, or -ENODEV if the mount is not at its place, or -errno. */
 int qedfs_place_open(const struct qedfs_place *place, int flags);
+
+/* Truncates the virtual disk through the mount: 0 or -errno as above. */
+int qedfs_place_truncate(const struct qedfs_place *place, uint64_t size);
 
 /* Takes the mount off its place, whoever uses it.  True if it was there. */
 bool qedfs_place_detach(const struct qedfs_place *place);

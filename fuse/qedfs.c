@@ -80,6 +80,7 @@ static int serve(const struct qedfs_options *options, struct qedfs_tree *tree,
 		return ret;
 	}
 	ret = qedfs_session_serve(&session);
+	qedfs_watcher_stop(&watcher);
 	qedfs_session_unmount(&session);
 	lost = qedfs_watcher_join(&watcher);
 	qedfs_session_destroy(&session);
@@ -134,7 +135,7 @@ int main(int argc, char **argv)
 					  options.pidfile);
 	}
 	if (status < 0) {
-		qedfs_signals_block();
+		qedfs_signals_prepare();
 		avoid_own_writeback();
 		status = run(&options, &start);
 	}

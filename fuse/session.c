@@ -127,13 +127,28 @@ static int start_rooms(struct qedfs_session *session, struct qedfs_tree *tree)
 	return ret;
 }
 
+/*
+ * Where the file itself is the root, the writeback cache needs a process that
+ * may open it for writing (correct_root_size()): with an owner that was made up
+ * this one may not be allowed to.
+ */
+static bool can_correct_root(const struct qedfs_options *options,
+			     const struct qedfs_tree *tree)
+{
+	const struct qedfs_owner *owner = &options->owner;
+
+	return tree->name || geteuid() == 0 ||
+	       !(owner->set_uid || owner->set_gid || owner->set_umask);
+}
+
 static void describe(struct qedfs_session *session,
 		     const struct qedfs_options *options,
 		     struct qedfs_tree *tree)
 {
 	memset(session, 0, sizeof(*session));
 	session->mount.tree = tree;
-	session->mount.writeback = options->writeback && tree->writable;
+	session->mount.writeback = options->writeback && tree->writable &&
+				   can_correct_root(options, tree);
 	session->place.mountpoint = options->mountpoint;
 	session->place.name = tree->name;
 	session->dead_end = -1;
@@ -197,6 +212,30 @@ int qedfs_session_serve(struct qedfs_session *session)
 		qedfs_log(QED_LOG_ERROR, "%s: cannot serve requests: %s",
 			  session->place.mountpoint, strerror(-ret));
 	return ret < 0 ? ret : 0;
+}
+
+/*
+ * With its writeback cache the kernel believes nobody but itself about the size
+ * of a regular file, and takes that of the root for 0 until it is truncated.
+ */
+static int correct_root_size(struct qedfs_session *session)
+{
+	if (session->place.name || !session->mount.writeback)
+		return 0;
+	return qedfs_place_truncate(&session->place,
+				    session->mount.tree->size);
+}
+
+int qedfs_session_come_up(struct qedfs_session *session)
+{
+	int ret = qedfs_place_ping(&session->place);
+
+	if (!ret)
+		ret = correct_root_size(session);
+	if (ret)
+		qedfs_log(QED_LOG_ERROR, "cannot mount on %s: %s",
+			  session->place.mountpoint, strerror(-ret));
+	return ret;
 }
 
 /*

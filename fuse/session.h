@@ -24,6 +24,12 @@ int qedfs_session_mount(struct qedfs_session *session,
 			const struct qedfs_options *options,
 			struct qedfs_tree *tree);
 
+/*
+ * Waits until the mount answers and shows what it should: 0, or -errno with a
+ * message.  To be called from another thread than the one that serves.
+ */
+int qedfs_session_come_up(struct qedfs_session *session);
+
 /* Serves requests until the mount is gone or fuse_session_exit(): 0 or -errno
  * with a message if it could not be served. */
 int qedfs_session_serve(struct qedfs_session *session);

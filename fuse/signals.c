@@ -8,6 +8,7 @@
 #include <fcntl.h>
 #include <signal.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 static const int endings[] = { SIGTERM, SIGINT, SIGHUP };
@@ -20,10 +21,16 @@ static void fill_set(sigset_t *set)
 		sigaddset(set, endings[i]);
 }
 
+static void interrupt(int which)
+{
+	(void)which;			/* the system call ends with EINTR */
+}
+
 /* An ignored signal could not be waited for, and a shell starts background
  * commands with SIGINT ignored. */
-void qedfs_signals_block(void)
+void qedfs_signals_prepare(void)
 {
+	struct sigaction action = { .sa_handler = interrupt };
 	sigset_t set;
 
 	for (size_t i = 0; i < NENDINGS; i++)
@@ -31,6 +38,7 @@ void qedfs_signals_block(void)
 	fill_set(&set);
 	sigaddset(&set, SIGPIPE);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
+	sigaction(SIGUSR1, &action, NULL);
 }
 
 /*
@@ -50,20 +58,44 @@ static int write_back(struct qedfs_session *session, int fd)
 	return ret;
 }
 
-/*
- * Makes the session's loop end.  A worker looks whether it should when it has
- * done a request, so one is provoked: the kernel answers by a request when it is
- * asked for pages, of which the root has none if it is a directory.
- */
-static void stop_serving(struct fuse_session *fuse)
+/* Waits for qedfs_watcher_stop(), but not for long; true if it was called. */
+static bool wait_for_stop(struct qedfs_watcher *watcher)
 {
-	fuse_session_exit(fuse);
-	fuse_lowlevel_notify_retrieve(fuse, FUSE_ROOT_ID, 1, 0, NULL);
+	struct timespec until;
+	bool stopped;
+
+	clock_gettime(CLOCK_MONOTONIC, &until);
+	until.tv_nsec += 10000000;
+	if (until.tv_nsec >= 1000000000) {
+		until.tv_nsec -= 1000000000;
+		until.tv_sec++;
+	}
+	pthread_mutex_lock(&watcher->lock);
+	if (!watcher->stopped)
+		pthread_cond_timedwait(&watcher->changed, &watcher->lock,
+				       &until);
+	stopped = watcher->stopped;
+	pthread_mutex_unlock(&watcher->lock);
+	return stopped;
+}
+
+/*
+ * Makes the session's loop end.  libfuse looks whether it should when the thread
+ * that serves is interrupted in its wait; an interruption just before the wait
+ * has no effect, hence the repetition.
+ */
+static void stop_serving(struct qedfs_watcher *watcher)
+{
+	fuse_session_exit(watcher->session->fuse);
+	do {
+		pthread_kill(watcher->server, SIGUSR1);
+	} while (!wait_for_stop(watcher));
 }
 
 /* Detached first, so that nobody new comes while the cache is written. */
-static int end_mount(struct qedfs_session *session)
+static int end_mount(struct qedfs_watcher *watcher)
 {
+	struct qedfs_session *session = watcher->session;
 	int fd = qedfs_place_open(&session->place, O_RDONLY | O_NONBLOCK);
 	int ret;
 
@@ -71,7 +103,7 @@ static int end_mount(struct qedfs_session *session)
 	ret = write_back(session, fd);
 	if (fd >= 0)
 		close(fd);
-	stop_serving(session->fuse);
+	stop_serving(watcher);
 	if (ret)
 		qedfs_log(QED_LOG_ERROR, "%s: not everything could be written: %s",
 			  session->place.mountpoint, strerror(-ret));
@@ -80,55 +112,92 @@ static int end_mount(struct qedfs_session *session)
 
 static int come_up(struct qedfs_watcher *watcher)
 {
-	int ret = qedfs_place_ping(&watcher->session->place);
+	int ret = qedfs_session_come_up(watcher->session);
 
-	if (ret)
-		qedfs_log(QED_LOG_ERROR, "cannot mount on %s: %s",
-			  watcher->session->place.mountpoint, strerror(-ret));
-	else
+	if (!ret)
 		ret = watcher->ready(watcher->opaque);
 	if (ret)
-		end_mount(watcher->session);
+		end_mount(watcher);
 	return ret;
 }
 
+static bool is_stopped(struct qedfs_watcher *watcher)
+{
+	bool stopped;
+
+	pthread_mutex_lock(&watcher->lock);
+	stopped = watcher->stopped;
+	pthread_mutex_unlock(&watcher->lock);
+	return stopped;
+}
+
+/* end_mount() returns stopped: the first signal is the last. */
 static void *watch(void *opaque)
 {
 	struct qedfs_watcher *watcher = opaque;
-	bool ended;
 	sigset_t set;
 	int which;
 
 	watcher->err = come_up(watcher);
-	ended = watcher->err != 0;
 	fill_set(&set);
-	while (!watcher->stopping) {
-		if (sigwait(&set, &which) || watcher->stopping || ended)
+	while (!is_stopped(watcher)) {
+		if (sigwait(&set, &which) || is_stopped(watcher))
 			continue;
-		qedfs_log(QED_LOG_INFO, "%s: %s", strsignal(which),
-			  watcher->session->place.mountpoint);
-		watcher->err = end_mount(watcher->session);
-		ended = true;
+		qedfs_log(QED_LOG_INFO, "%s: %s",
+			  watcher->session->place.mountpoint,
+			  strsignal(which));
+		watcher->err = end_mount(watcher);
 	}
 	return NULL;
+}
+
+static void init_lock(struct qedfs_watcher *watcher)
+{
+	pthread_condattr_t attr;
+
+	pthread_mutex_init(&watcher->lock, NULL);
+	pthread_condattr_init(&attr);
+	pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+	pthread_cond_init(&watcher->changed, &attr);
+	pthread_condattr_destroy(&attr);
+}
+
+static void destroy_lock(struct qedfs_watcher *watcher)
+{
+	pthread_cond_destroy(&watcher->changed);
+	pthread_mutex_destroy(&watcher->lock);
 }
 
 int qedfs_watcher_start(struct qedfs_watcher *watcher,
 			struct qedfs_session *session,
 			int (*ready)(void *opaque), void *opaque)
 {
+	int ret;
+
+	memset(watcher, 0, sizeof(*watcher));
 	watcher->session = session;
 	watcher->ready = ready;
 	watcher->opaque = opaque;
-	watcher->stopping = false;
-	watcher->err = 0;
-	return -pthread_create(&watcher->thread, NULL, watch, watcher);
+	watcher->server = pthread_self();
+	init_lock(watcher);
+	ret = pthread_create(&watcher->thread, NULL, watch, watcher);
+	if (ret)
+		destroy_lock(watcher);
+	return -ret;
+}
+
+void qedfs_watcher_stop(struct qedfs_watcher *watcher)
+{
+	pthread_mutex_lock(&watcher->lock);
+	watcher->stopped = true;
+	pthread_cond_signal(&watcher->changed);
+	pthread_mutex_unlock(&watcher->lock);
+	pthread_kill(watcher->thread, endings[0]);
 }
 
 int qedfs_watcher_join(struct qedfs_watcher *watcher)
 {
-	watcher->stopping = true;
-	pthread_kill(watcher->thread, SIGTERM);
 	pthread_join(watcher->thread, NULL);
+	destroy_lock(watcher);
 	return watcher->err;
 }

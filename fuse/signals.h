@@ -9,33 +9,42 @@
 #include "session.h"
 
 #include <pthread.h>
-#include <stdatomic.h>
+#include <stdbool.h>
 
 /* Keeps those signals for the watcher, and SIGPIPE from everybody.  Call it
  * before the first thread is made. */
-void qedfs_signals_block(void);
+void qedfs_signals_prepare(void);
 
 /* A thread that waits for the mount to be up, then for a signal. */
 struct qedfs_watcher {
+	/* set by qedfs_watcher_start(), then constant */
 	struct qedfs_session *session;
 	int (*ready)(void *opaque);
 	void *opaque;
+	pthread_t server;		/* the thread that serves the session */
+
 	pthread_t thread;
-	_Atomic bool stopping;
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	bool stopped;			/* under lock */
 	int err;			/* the watcher's until joined: why the
 					 * mount did not come up, or what was
 					 * lost at the end; 0 or -errno */
 };
 
 /*
- * Starts it: 0 or -errno.  `ready(opaque)` is called once, from its thread, when
- * the mount answers; if that returns an error the mount is ended.
+ * Starts it, from the thread that will call qedfs_session_serve(): 0 or -errno.
+ * `ready(opaque)` is called once, from the watcher's thread, when the mount
+ * answers; if that returns an error the mount is ended.
  */
 int qedfs_watcher_start(struct qedfs_watcher *watcher,
 			struct qedfs_session *session,
 			int (*ready)(void *opaque), void *opaque);
 
-/* Waits for it, with the session unmounted: its `err`. */
+/* The session is not served any more: signals are of no interest. */
+void qedfs_watcher_stop(struct qedfs_watcher *watcher);
+
+/* Waits for the thread, stopped and with the session unmounted: its `err`. */
 int qedfs_watcher_join(struct qedfs_watcher *watcher);
 
 #endif

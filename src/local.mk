@@ -43,6 +43,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/meta.c \
 	%D%/libqed/meta.h \
 	%D%/libqed/read.c \
+	%D%/libqed/reclaim.c \
+	%D%/libqed/reclaim.h \
 	%D%/libqed/request.h \
 	%D%/libqed/seek.c \
 	%D%/libqed/source.c \
@@ -52,6 +54,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/table.h \
 	%D%/libqed/ticker.c \
 	%D%/libqed/ticker.h \
+	%D%/libqed/unmap.c \
+	%D%/libqed/unmap.h \
 	%D%/libqed/util.c \
 	%D%/libqed/util.h \
 	%D%/libqed/version.c \

@@ -49,12 +49,14 @@ SYSTEM_TESTS = $(system_tests)
 system_programs = \
 	%D%/images/mkimage \
 	%D%/system/fileop \
+	%D%/system/leaks \
 	%D%/system/measure \
 	%D%/system/randomio \
 	%D%/system/readat \
 	%D%/system/waitfor
 %C%_images_mkimage_LDADD =
 %C%_system_fileop_LDADD =
+%C%_system_leaks_LDADD =
 %C%_system_measure_LDADD =
 %C%_system_randomio_LDADD =
 %C%_system_readat_LDADD =

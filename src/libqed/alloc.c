@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Cluster allocation.  Past the end of a file everything reads as zeroes, so a
- * cluster from there is `fresh` and needs no zero fill.  Clusters that were
- * given back may hold anything: whoever gets them clears what it does not write.
+ * cluster from there is zeroed and needs no zero fill; so is one that was punched.
+ * Others that come back may hold anything: whoever gets them clears what it does
+ * not write.  A reused cluster, zeroed or not, may show its old bytes after a
+ * power cut unless its new ones are durable before the entry that names it.
  */
 #include "config.h"
 
@@ -29,18 +31,23 @@ int qed_alloc_init(struct qed_alloc *alloc, struct qed_layer *layer)
 	alloc->fresh = qed_round_up(size, cluster);
 	alloc->written_end = size;
 	alloc->mapped_end = atomic_load(&layer->end);
-	alloc->free = NULL;
+	alloc->free = alloc->hint = NULL;
 	return 0;
+}
+
+void qed_free_ranges(struct qed_free_range *ranges)
+{
+	while (ranges) {
+		struct qed_free_range *next = ranges->next;
+
+		free(ranges);
+		ranges = next;
+	}
 }
 
 void qed_alloc_fini(struct qed_alloc *alloc)
 {
-	while (alloc->free) {
-		struct qed_free_range *range = alloc->free;
-
-		alloc->free = range->next;
-		free(range);
-	}
+	qed_free_ranges(alloc->free);
 	pthread_mutex_destroy(&alloc->lock);
 }
 
@@ -56,11 +63,14 @@ static bool take_free_locked(struct qed_alloc *alloc, uint64_t len,
 	take = qed_min(len, range->len);
 	out->file_off = range->file_off;
 	out->n = take / alloc->layer->header.cluster_size;
-	out->fresh = false;
+	out->zeroed = range->zeroed;
+	out->reused = true;
 	range->file_off += take;
 	range->len -= take;
 	if (!range->len) {
 		alloc->free = range->next;
+		if (alloc->hint == range)
+			alloc->hint = NULL;
 		free(range);
 	}
 	return true;
@@ -83,7 +93,8 @@ static int take_end_locked(struct qed_alloc *alloc, uint64_t len,
 	}
 	out->file_off = off;
 	out->n = len / layer->header.cluster_size;
-	out->fresh = off >= alloc->fresh;
+	out->zeroed = off >= alloc->fresh;
+	out->reused = !out->zeroed;
 	alloc->fresh = qed_max(alloc->fresh, end);
 	atomic_store_explicit(&layer->end, end, memory_order_release);
 	return 0;
@@ -102,36 +113,54 @@ int qed_alloc_data(struct qed_alloc *alloc, uint64_t want,
 	return ret;
 }
 
-/* Links [file_off, +len) in, merged with its neighbours where they touch. */
-static void add_free_locked(struct qed_alloc *alloc, uint64_t file_off,
+/* Joins `range` and its successor where they touch and are alike. */
+static void merge_next_locked(struct qed_free_range *range)
+{
+	struct qed_free_range *next = range->next;
+
+	if (!next || range->file_off + range->len != next->file_off ||
+	    range->zeroed != next->zeroed)
+		return;
+	range->len += next->len;
+	range->next = next->next;
+	free(next);
+}
+
+/* Links a range in, by file offset. */
+static void add_free_locked(struct qed_alloc *alloc,
+			    struct qed_free_range *range)
+{
+	struct qed_free_range **link = &alloc->free, *prev = NULL;
+
+	/* Ranges come mostly in ascending order: try where the last one went. */
+	if (alloc->hint && alloc->hint->file_off < range->file_off) {
+		prev = alloc->hint;
+		link = &prev->next;
+	}
+	while (*link && (*link)->file_off < range->file_off) {
+		prev = *link;
+		link = &prev->next;
+	}
+	range->next = *link;
+	*link = range;
+	merge_next_locked(range);
+	alloc->hint = range;
+	if (prev && prev->file_off + prev->len == range->file_off &&
+	    prev->zeroed == range->zeroed) {
+		merge_next_locked(prev);
+		alloc->hint = prev;
+	}
+}
+
+static void add_used_locked(struct qed_alloc *alloc, uint64_t file_off,
 			    uint64_t len)
 {
-	struct qed_free_range **link = &alloc->free, *range, *next;
+	struct qed_free_range *range = malloc(sizeof(*range));
 
-	while (*link && (*link)->file_off + (*link)->len < file_off)
-		link = &(*link)->next;
-	range = *link;
-	if (range && range->file_off + range->len == file_off) {
-		range->len += len;
-	} else if (range && file_off + len == range->file_off) {
-		range->file_off = file_off;
-		range->len += len;
-		return;
-	} else {
-		range = malloc(sizeof(*range));
-		if (!range)
-			return;	/* leaked: harmless, a check finds it */
-		range->file_off = file_off;
-		range->len = len;
-		range->next = *link;
-		*link = range;
-	}
-	next = range->next;
-	if (next && range->file_off + range->len == next->file_off) {
-		range->len += next->len;
-		range->next = next->next;
-		free(next);
-	}
+	if (!range)
+		return;	/* leaked: harmless, a check finds it */
+	*range = (struct qed_free_range){ .file_off = file_off, .len = len };
+	add_free_locked(alloc, range);
 }
 
 /* Leaves what was written before, if only for a failed write, to data. */
@@ -141,7 +170,7 @@ static void skip_used_locked(struct qed_alloc *alloc)
 
 	if (end >= alloc->fresh || alloc->fresh > alloc->limit)
 		return;
-	add_free_locked(alloc, end, alloc->fresh - end);
+	add_used_locked(alloc, end, alloc->fresh - end);
 	atomic_store_explicit(&alloc->layer->end, alloc->fresh,
 			      memory_order_release);
 }
@@ -160,24 +189,35 @@ int qed_alloc_table(struct qed_alloc *alloc, struct qed_clusters *out)
 /* Free clusters at the very end are the end's again. */
 static void trim_end_locked(struct qed_alloc *alloc)
 {
-	struct qed_free_range **link = &alloc->free;
+	struct qed_free_range *last = alloc->hint;
 	uint64_t end = atomic_load(&alloc->layer->end);
+	struct qed_free_range **link = &alloc->free;
 
-	while (*link && (*link)->next)
-		link = &(*link)->next;
-	if (!*link || (*link)->file_off + (*link)->len != end)
+	if (!last || last->next || last->file_off + last->len != end)
 		return;
-	atomic_store_explicit(&alloc->layer->end, (*link)->file_off,
-			      memory_order_release);
-	free(*link);
+	while (*link != last)
+		link = &(*link)->next;
 	*link = NULL;
+	alloc->hint = NULL;
+	atomic_store_explicit(&alloc->layer->end, last->file_off,
+			      memory_order_release);
+	alloc->mapped_end = qed_min(alloc->mapped_end, last->file_off);
+	free(last);
 }
 
 void qed_alloc_release(struct qed_alloc *alloc, uint64_t file_off, uint64_t n)
 {
 	pthread_mutex_lock(&alloc->lock);
-	add_free_locked(alloc, file_off,
+	add_used_locked(alloc, file_off,
 			n * alloc->layer->header.cluster_size);
+	trim_end_locked(alloc);
+	pthread_mutex_unlock(&alloc->lock);
+}
+
+void qed_alloc_add_free(struct qed_alloc *alloc, struct qed_free_range *range)
+{
+	pthread_mutex_lock(&alloc->lock);
+	add_free_locked(alloc, range);
 	trim_end_locked(alloc);
 	pthread_mutex_unlock(&alloc->lock);
 }

@@ -2,10 +2,9 @@
 /*
  * Copy-on-write.  What surrounds the caller's bytes in the first and the last
  * cluster is
- *	nothing to do	in fresh clusters, without backing data: they read as
- *			zeroes;
- *	punched		in reused clusters without backing data (zeroes are
- *			written where the host cannot punch);
+ *	nothing to do	in clusters that read as zeroes, without backing data;
+ *	punched		in others without backing data (zeroes are written where
+ *			the host cannot punch);
  *	read and written	with backing data: in one write with the caller's bytes
  *			if it fits in a buffer of a megabyte, else (large
  *			clusters) chunk by chunk before them.
@@ -36,7 +35,7 @@ static void copy_end(struct qed_copy *copy, int err)
 {
 	uint64_t end = copy->file_off + copy->head + copy->len;
 
-	if (copy->backing || !copy->fresh)
+	if (copy->backing || !copy->zeroed || !copy->len)
 		end += copy->tail;
 	if (!err)
 		qed_alloc_note_written(&copy->image->alloc, end);
@@ -97,12 +96,20 @@ static int start_read(struct qed_copy *copy, uint64_t disk_off, char *buf,
 	return QED_PENDING;
 }
 
-/* The caller's bytes, with what is in the buffer around them. */
+/*
+ * The caller's bytes, with what is in the buffer around them.  Without any, and
+ * nothing to copy either, the clusters are reserved.
+ */
 static int start_data(struct qed_copy *copy, uint64_t head, uint64_t tail)
 {
 	struct iovec *iov = copy->iov;
 	int iovcnt = copy->iovcnt;
 
+	if (!copy->len && copy->zeroed && !copy->backing) {
+		copy->step = STEP_DATA;
+		return start_io(copy, QED_OP_GROW, copy->file_off,
+				clusters_len(copy), NULL, 0);
+	}
 	if (head) {
 		*--iov = (struct iovec){ .iov_base = copy->buf,
 					 .iov_len = head };
@@ -199,7 +206,7 @@ static int after_punch(struct qed_copy *copy, int err)
 		return err;
 	if (err)
 		return start_fill(copy);
-	copy->fresh = true;
+	copy->zeroed = true;
 	return start_data(copy, 0, 0);
 }
 
@@ -260,7 +267,7 @@ void qed_copy_start(struct qed_copy *copy)
 	copy->buf = NULL;
 	if (copy->backing) {
 		ret = start_fill(copy);
-	} else if (copy->fresh || copy->head + copy->tail == 0) {
+	} else if (copy->zeroed || copy->head + copy->tail == 0) {
 		ret = start_data(copy, 0, 0);
 	} else {
 		copy->step = STEP_PUNCH;

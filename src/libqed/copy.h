@@ -18,10 +18,10 @@
  */
 struct qed_copy {
 	struct qed_image *image;
-	uint64_t disk_off, len;		/* the caller's bytes */
+	uint64_t disk_off, len;		/* the caller's bytes; none: reserve */
 	uint64_t file_off;		/* of the first cluster */
 	uint64_t nclusters;
-	bool fresh;			/* the clusters read as zeroes */
+	bool zeroed;			/* the clusters read as zeroes */
 	bool backing;			/* else zeroes go around the bytes */
 	struct iovec *iov;
 	int iovcnt;

@@ -97,7 +97,9 @@ static int make_writable(struct qed_image *image, unsigned commit_seconds)
 	ret = qed_alloc_init(&image->alloc, top);
 	if (ret == 0) {
 		image->writable = true;
-		ret = qed_meta_create(top, &image->alloc, &image->meta);
+		qed_reclaim_init(&image->reclaim, &image->alloc);
+		ret = qed_meta_create(top, &image->alloc, &image->reclaim,
+				      &image->meta);
 	}
 	if (ret == 0 && commit_seconds)
 		ret = qed_ticker_start(image->meta, commit_seconds,
@@ -113,6 +115,7 @@ static void image_free(struct qed_image *image)
 	qed_ticker_stop(image->ticker);
 	if (image->writable) {
 		qed_meta_destroy(image->meta);
+		qed_reclaim_fini(&image->reclaim);
 		qed_alloc_fini(&image->alloc);
 		qed_claims_fini(&image->clusters);
 		qed_claims_fini(&image->tables);
@@ -155,6 +158,7 @@ int qed_image_open_engine(const char *path,
 		return -ENOMEM;
 	}
 	image->log = options->log;
+	image->detect_zeroes = options->flags & QED_OPEN_DETECT_ZEROES;
 	image->chain.engine = engine;
 	ret = qed_chain_open(&image->chain, path, options);
 	if (ret == 0) {
@@ -178,7 +182,8 @@ static int clean(struct qed_image *image)
 	struct qed_layer *top = image->top;
 	int ret = qed_meta_clean(image->meta);
 
-	/* A failed write may have left bytes past the last cluster in use. */
+	qed_reclaim_drain(&image->reclaim);
+	/* Past the last cluster in use: what was freed, or failed. */
 	if (ret == 0)
 		ret = qed_file_cut(top->source.file, atomic_load(&top->end));
 	return ret;

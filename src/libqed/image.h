@@ -2,9 +2,10 @@
 /*
  * An open image: a chain whose top is ready for requests.
  *
- * Locks, in order; take only downwards.  All but the first are leaves to each
- * other, and no callback or waiter runs under any of them.
+ * Locks, in order; take only downwards.  All but the first two are leaves
+ * to each other, and no callback or waiter runs under any of them.
  *	meta->lock		the dirty state and who waits for commits
+ *	reclaim->lock		clusters on their way to be free
  *	layer->tables_lock	the set of L2 tables
  *	claims->lock		clusters and tables being allocated
  *	cache->lock		slices
@@ -38,7 +39,9 @@ struct qed_image {
 
 	/* a writable image's */
 	struct qed_alloc alloc;
+	struct qed_reclaim reclaim;
 	struct qed_meta *meta;
+	bool detect_zeroes;		/* constant */
 	struct qed_claims clusters;	/* being allocated, by cluster number */
 	struct qed_claims tables;	/* being allocated, by L1 index */
 	struct qed_ticker *ticker;	/* or null: commits at flushes only */

@@ -36,6 +36,7 @@
 #define DIRTY_MIN  16u			/* slices */
 #define DIRTY_MAX  2048u
 #define SLACK      1024u		/* slices dirtied past the limit at once */
+#define FREED_MAX  65536u		/* ranges that wait for a commit */
 #define BATCH_IOVS 256
 
 enum step {
@@ -55,6 +56,7 @@ struct qed_meta {
 	struct qed_layer *layer;	/* constant */
 	struct qed_file *file;		/* constant */
 	struct qed_alloc *alloc;	/* constant */
+	struct qed_reclaim *reclaim;	/* constant */
 	struct qed_l2cache *cache;	/* constant */
 	unsigned dirty_limit;		/* constant: slices */
 	unsigned max_slices;		/* constant: room for copies */
@@ -62,6 +64,7 @@ struct qed_meta {
 	_Atomic uint64_t written;	/* data writes done */
 	_Atomic bool autoclear;		/* unknown bits are still on disk */
 	_Atomic uint64_t commits, syncs;
+	_Atomic unsigned nfreed;	/* ranges; stored under lock */
 
 	/* under lock */
 	bool running;
@@ -72,6 +75,7 @@ struct qed_meta {
 	uint64_t synced;		/* data writes that are durable */
 	uint8_t *l1_dirty;		/* flag per slice of the L1 table */
 	uint64_t l1_ndirty;
+	struct qed_free_range *freed;	/* since the last commit began */
 	uint64_t last_tick;		/* `written` at the last tick */
 
 	/* the running commit's */
@@ -79,6 +83,7 @@ struct qed_meta {
 	struct qed_waitlist serving;
 	bool clean, header, pre_sync, again;
 	bool need_check_on_disk;
+	struct qed_free_range *freeing;	/* whose loss it makes durable */
 	uint64_t covers;		/* data writes that its sync covers */
 	struct qed_io io;
 	struct iovec iov[BATCH_IOVS];
@@ -106,7 +111,7 @@ static uint64_t l1_slices(const struct qed_layer *layer)
 }
 
 int qed_meta_create(struct qed_layer *layer, struct qed_alloc *alloc,
-		    struct qed_meta **out)
+		    struct qed_reclaim *reclaim, struct qed_meta **out)
 {
 	struct qed_meta *meta = calloc(1, sizeof(*meta));
 	struct qed_l2cache_stats stats;
@@ -119,6 +124,7 @@ int qed_meta_create(struct qed_layer *layer, struct qed_alloc *alloc,
 	meta->layer = layer;
 	meta->file = layer->source.file;
 	meta->alloc = alloc;
+	meta->reclaim = reclaim;
 	meta->cache = layer->cache;
 	qed_l2cache_get_stats(layer->cache, &stats);
 	meta->dirty_limit = (unsigned)qed_min(
@@ -149,6 +155,8 @@ void qed_meta_destroy(struct qed_meta *meta)
 {
 	if (!meta)
 		return;
+	qed_free_ranges(meta->freed);
+	qed_free_ranges(meta->freeing);
 	free(meta->slices);
 	free(meta->pages);
 	free(meta->l1_dirty);
@@ -175,6 +183,23 @@ void qed_meta_map(struct qed_meta *meta, struct qed_slice *slice,
 	meta->barrier |= barrier;
 	qed_alloc_note_mapped(meta->alloc, file_off + (uint64_t)n * cluster);
 	qed_l2cache_set(meta->cache, slice, index, n, file_off, cluster);
+	pthread_mutex_unlock(&meta->lock);
+}
+
+void qed_meta_unmap(struct qed_meta *meta, struct qed_slice *slice,
+		    unsigned index, unsigned n, uint64_t entry,
+		    struct qed_free_range *freed)
+{
+	pthread_mutex_lock(&meta->lock);
+	qed_l2cache_set(meta->cache, slice, index, n, entry, 0);
+	while (freed) {
+		struct qed_free_range *next = freed->next;
+
+		freed->next = meta->freed;
+		meta->freed = freed;
+		atomic_fetch_add(&meta->nfreed, 1);
+		freed = next;
+	}
 	pthread_mutex_unlock(&meta->lock);
 }
 
@@ -264,6 +289,19 @@ static int by_file_off(const void *a, const void *b)
 	return x->file_off < y->file_off ? -1 : x->file_off > y->file_off;
 }
 
+/*
+ * Ranges whose loss this commit makes durable; if it cannot take all that is
+ * dirty it cannot tell which, and leaves them to the next.
+ */
+static void take_freed_locked(struct qed_meta *meta)
+{
+	if (meta->again)
+		return;
+	meta->freeing = meta->freed;
+	meta->freed = NULL;
+	atomic_store(&meta->nfreed, 0);
+}
+
 /* Step 1: takes what is dirty, decides what has to be done. */
 static int commit_begin(struct qed_meta *meta)
 {
@@ -278,6 +316,7 @@ static int commit_begin(struct qed_meta *meta)
 	meta->nslices = qed_l2cache_collect(meta->cache, meta->slices,
 					    meta->max_slices);
 	meta->again = meta->nslices == meta->max_slices;
+	take_freed_locked(meta);
 	meta->ncopies = meta->nslices;
 	copy_l1_locked(meta);
 	meta->next_copy = 0;
@@ -369,8 +408,12 @@ static int commit_sync(struct qed_meta *meta)
 /* Everything taken is durable; clears NEED_CHECK if wanted and possible. */
 static int commit_clean(struct qed_meta *meta)
 {
+	struct qed_free_range *freeing = meta->freeing;
 	bool dirty;
 
+	meta->freeing = NULL;
+	if (freeing)
+		qed_reclaim_add(meta->reclaim, freeing);
 	pthread_mutex_lock(&meta->lock);
 	meta->synced = qed_max(meta->synced, meta->covers);
 	dirty = meta->l1_ndirty || qed_l2cache_dirty(meta->cache);
@@ -546,7 +589,9 @@ int qed_meta_admit_map(struct qed_meta *meta, struct qed_waiter *waiter)
 {
 	if (qed_meta_failed(meta))
 		return -EIO;
-	if (qed_l2cache_dirty(meta->cache) < meta->dirty_limit)
+	if (qed_l2cache_dirty(meta->cache) < meta->dirty_limit &&
+	    atomic_load_explicit(&meta->nfreed, memory_order_relaxed) <
+		    FREED_MAX)
 		return 0;
 	return await_commit(meta, false, waiter);
 }

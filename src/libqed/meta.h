@@ -9,13 +9,13 @@
 #ifndef QED_META_H
 #define QED_META_H
 
-#include "alloc.h"
+#include "reclaim.h"
 
 struct qed_meta;
 
 /* Reads nothing; `layer` is the writable top image, checked and clean. */
 int qed_meta_create(struct qed_layer *layer, struct qed_alloc *alloc,
-		    struct qed_meta **meta);
+		    struct qed_reclaim *reclaim, struct qed_meta **meta);
 void qed_meta_destroy(struct qed_meta *meta);
 
 /*
@@ -25,6 +25,15 @@ void qed_meta_destroy(struct qed_meta *meta);
  */
 void qed_meta_map(struct qed_meta *meta, struct qed_slice *slice,
 		  unsigned index, unsigned n, uint64_t file_off, bool barrier);
+
+/*
+ * Takes mappings away: `n` entries from `index` on of a pinned slice become
+ * `entry` (QED_ENTRY_ZERO or QED_ENTRY_UNALLOCATED).  The clusters of the list,
+ * which it takes over, are reclaimed when that is durable.
+ */
+void qed_meta_unmap(struct qed_meta *meta, struct qed_slice *slice,
+		    unsigned index, unsigned n, uint64_t entry,
+		    struct qed_free_range *freed);
 
 /* Maps a new, empty L2 table.  0 or -ENOMEM. */
 int qed_meta_map_table(struct qed_meta *meta, uint64_t l1_index,
@@ -36,8 +45,8 @@ void qed_meta_note_data(struct qed_meta *meta);
 /*
  * Must a write wait?  0: no.  -EIO: the image has failed.  QED_PENDING: `waiter`
  * is woken and asks again.  Data waits until unknown autoclear bits are gone
- * from the header; a new mapping until a commit has made room for more dirty
- * slices.  admits_data: lock-free; would the first say 0?
+ * from the header; a change of mappings until a commit has made room for more
+ * dirty slices and freed clusters.  admits_data: lock-free; would the first say 0?
  */
 int qed_meta_admit_data(struct qed_meta *meta, struct qed_waiter *waiter);
 int qed_meta_admit_map(struct qed_meta *meta, struct qed_waiter *waiter);

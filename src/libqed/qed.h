@@ -67,6 +67,7 @@ enum qed_io_engine {
 #define QED_OPEN_RDWR        0x1u	/* otherwise read-only */
 #define QED_OPEN_NO_BACKING  0x2u	/* holes read as zeroes; read-only */
 #define QED_OPEN_FORCE_SHARE 0x4u	/* take no locks; read-only */
+#define QED_OPEN_DETECT_ZEROES 0x8u	/* qed_writev() stores no zeroes */
 
 struct qed_open_options {
 	uint32_t flags;			/* QED_OPEN_* */
@@ -177,6 +178,24 @@ void qed_writev(struct qed_image *image, const struct iovec *iov, int iovcnt,
 		void *opaque);
 void qed_flush(struct qed_image *image,
 	       void (*done)(void *opaque, int64_t result), void *opaque);
+
+/*
+ * Makes a range read as zeroes, at once.  Whole clusters become zero clusters
+ * where they hide backing data, else unallocated, and the space that they had in
+ * the image file is given back after the next flush; the edges are written as
+ * zeroes.  Result 0 or -errno as qed_writev(); a range past the end is cut short.
+ * Durable only after a later qed_flush().
+ */
+void qed_zero(struct qed_image *image, uint64_t offset, uint64_t len,
+	      void (*done)(void *opaque, int64_t result), void *opaque);
+
+/*
+ * Gives every cluster of a range its place in the image file, reserved on the
+ * host, so that later writes there cannot run out of space.  Contents stay.
+ * Result and durability as qed_zero(); -EFBIG if the range passes the disk's end.
+ */
+void qed_preallocate(struct qed_image *image, uint64_t offset, uint64_t len,
+		     void (*done)(void *opaque, int64_t result), void *opaque);
 
 /*
  * Finds the next data or hole at or after disk offset `offset` over the whole

@@ -162,6 +162,17 @@ void qed_read_start(struct qed_read *read)
 	read_begin(read);
 }
 
+static unsigned enter(struct qed_image *image)
+{
+	return image->writable ? qed_reclaim_enter(&image->reclaim) : 0;
+}
+
+static void leave(struct qed_image *image, unsigned token)
+{
+	if (image->writable)
+		qed_reclaim_leave(&image->reclaim, token);
+}
+
 /*
  * The part of the range, from its start, that tables in memory and the page
  * cache answer at once: bytes, or -errno.
@@ -191,9 +202,14 @@ static int64_t read_inline(struct qed_image *image, const struct iovec *iov,
 	return (int64_t)pos;
 }
 
-/* A caller's read that could not be answered inline. */
+/*
+ * A caller's read that could not be answered inline.  Only the top image's
+ * clusters can ever be freed, so only a caller's read counts as one that may have
+ * seen a mapping.
+ */
 struct request {
 	struct qed_read read;
+	unsigned token;
 	void (*done)(void *opaque, int64_t result);
 	void *opaque;
 };
@@ -206,8 +222,33 @@ static void request_done(struct qed_read *read, int err)
 	void *opaque = request->opaque;
 	int64_t result = err ? err : (int64_t)read->len;
 
+	leave(read->image, request->token);
 	free(request);
 	done(opaque, result);
+}
+
+static int read_begin_request(struct qed_image *image, const struct iovec *iov,
+			      int iovcnt, uint64_t disk_off, uint64_t len,
+			      uint64_t pos, unsigned token,
+			      void (*done)(void *opaque, int64_t result),
+			      void *opaque)
+{
+	struct request *request = malloc(sizeof(*request));
+
+	if (!request)
+		return -ENOMEM;
+	request->token = token;
+	request->done = done;
+	request->opaque = opaque;
+	request->read = (struct qed_read){ .image = image,
+					   .iov = iov,
+					   .iovcnt = iovcnt,
+					   .disk_off = disk_off,
+					   .len = len,
+					   .done = request_done,
+					   .pos = pos };
+	read_begin(&request->read);
+	return QED_PENDING;
 }
 
 void qed_readv(struct qed_image *image, const struct iovec *iov, int iovcnt,
@@ -215,28 +256,17 @@ void qed_readv(struct qed_image *image, const struct iovec *iov, int iovcnt,
 	       void *opaque)
 {
 	uint64_t len = qed_iov_bytes(iov, iovcnt);
-	struct request *request;
+	unsigned token = enter(image);
 	int64_t ret;
 
 	len = offset < image->size ? qed_min(len, image->size - offset) : 0;
 	ret = read_inline(image, iov, iovcnt, offset, len);
-	if (ret < 0 || (uint64_t)ret == len) {
-		done(opaque, ret);
-		return;
+	if (ret >= 0 && (uint64_t)ret < len) {
+		ret = read_begin_request(image, iov, iovcnt, offset, len,
+					 (uint64_t)ret, token, done, opaque);
+		if (ret == QED_PENDING)
+			return;
 	}
-	request = malloc(sizeof(*request));
-	if (!request) {
-		done(opaque, -ENOMEM);
-		return;
-	}
-	request->done = done;
-	request->opaque = opaque;
-	request->read = (struct qed_read){ .image = image,
-					   .iov = iov,
-					   .iovcnt = iovcnt,
-					   .disk_off = offset,
-					   .len = len,
-					   .done = request_done,
-					   .pos = (uint64_t)ret };
-	read_begin(&request->read);
+	leave(image, token);
+	done(opaque, ret);
 }

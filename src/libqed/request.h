@@ -8,6 +8,9 @@
 #define qed_container_of(ptr, type, member) \
 	((type *)(void *)((char *)(ptr)-offsetof(type, member)))
 
+/* The most that a request moves at once of bytes that are not its caller's. */
+#define QED_STEP_MAX (UINT64_C(1) << 20)
+
 /*
  * A read through the chain from layer `first` down.  The caller fills the first
  * group, keeps the struct, the list and the memory until `done(read, err)`,

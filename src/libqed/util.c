@@ -112,6 +112,24 @@ void qed_iov_zero(const struct iovec *iov, int iovcnt, uint64_t skip,
 		memset(part.iov_base, 0, part.iov_len);
 }
 
+/* Are the `n` bytes at `p` zero?  Each must equal the one before it. */
+static bool is_zero(const char *p, size_t n)
+{
+	return !n || (!*p && !memcmp(p, p + 1, n - 1));
+}
+
+bool qed_iov_is_zero(const struct iovec *iov, int iovcnt, uint64_t skip,
+		     uint64_t len)
+{
+	struct iovec part;
+	int index = 0;
+
+	while (next_part(iov, iovcnt, &index, &skip, &len, &part))
+		if (!is_zero(part.iov_base, part.iov_len))
+			return false;
+	return true;
+}
+
 void qed_waitlist_init(struct qed_waitlist *list)
 {
 	list->head = NULL;

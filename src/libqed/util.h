@@ -59,6 +59,10 @@ int qed_iov_parts(const struct iovec *iov, int iovcnt, uint64_t skip,
 void qed_iov_zero(const struct iovec *iov, int iovcnt, uint64_t skip,
 		  uint64_t len);
 
+/* Are the bytes [skip, skip + len) of the list all zero? */
+bool qed_iov_is_zero(const struct iovec *iov, int iovcnt, uint64_t skip,
+		     uint64_t len);
+
 /*
  * A continuation: something that waits for an event of another room.  The
  * waiter's owner keeps it alive until `wake` runs, once, with 0 or -errno.

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Writes.  One cursor walks the range.  Where clusters exist it starts a write in
+ * Writes, and what is like them: zeroing and preallocation.  One cursor walks the
+ * range.  Where clusters exist it starts a write in
  * place; where they don't it makes the table if need be, pins its slice, claims
  * the clusters, allocates them and starts the data on its way (copy.c fills what
  * the caller does not write).  Whenever something has to be waited for, the
@@ -15,15 +16,25 @@
 #include "copy.h"
 #include "request.h"
 #include "table.h"
+#include "unmap.h"
 
 #include <errno.h>
 #include <stdlib.h>
 
 #define INLINE_IOVS 8
+#define ZEROES      65536u
+
+enum write_kind {
+	WRITE_DATA,
+	WRITE_ZERO,			/* no list: all bytes are zero */
+	WRITE_RESERVE,			/* whole clusters keep what they show */
+};
 
 /* A caller's write; also its cursor. */
 struct write {
 	struct qed_image *image;
+	enum write_kind kind;
+	unsigned token;			/* of the reclaim room */
 	const struct iovec *iov;
 	int iovcnt;
 	uint64_t disk_off, len;
@@ -63,8 +74,9 @@ static void write_unref(struct write *write)
 	if (atomic_fetch_sub(&write->pending, 1) != 1)
 		return;
 	result = atomic_load(&write->err);
-	if (!result)
+	if (!result && write->kind == WRITE_DATA)
 		result = (int64_t)write->len;
+	qed_reclaim_leave(&write->image->reclaim, write->token);
 	free(write);
 	done(opaque, result);
 }
@@ -74,6 +86,33 @@ static void write_fail(struct write *write, int err)
 	int none = 0;
 
 	atomic_compare_exchange_strong(&write->err, &none, err);
+}
+
+/* The parts of the next `len` bytes; into `out` if it is not null. */
+static int next_parts(const struct write *write, uint64_t len,
+		      struct iovec *out)
+{
+	static const char zeroes[ZEROES];
+	int n = 0;
+
+	if (write->kind == WRITE_RESERVE)
+		return 0;
+	if (write->kind == WRITE_DATA)
+		return out ? qed_iov_slice(write->iov, write->iovcnt,
+					   write->pos, len, out) :
+			     qed_iov_parts(write->iov, write->iovcnt,
+					   write->pos, len);
+	for (; len; n++) {
+		uint64_t part = qed_min(len, ZEROES);
+
+		if (out)
+			out[n] = (struct iovec){
+				.iov_base = (void *)(uintptr_t)zeroes,
+				.iov_len = part,
+			};
+		len -= part;
+	}
+	return n;
 }
 
 /* --- in place ------------------------------------------------------------ */
@@ -97,14 +136,14 @@ static void piece_done(struct qed_io *io, int err)
 
 static int write_in_place(struct write *write, uint64_t file_off, uint64_t len)
 {
-	int n = qed_iov_parts(write->iov, write->iovcnt, write->pos, len);
+	int n = next_parts(write, len, NULL);
 	struct piece *piece =
 		malloc(sizeof(*piece) + (size_t)n * sizeof(*piece->iov));
 	int ret;
 
 	if (!piece)
 		return -ENOMEM;
-	qed_iov_slice(write->iov, write->iovcnt, write->pos, len, piece->iov);
+	next_parts(write, len, piece->iov);
 	piece->write = write;
 	piece->io = (struct qed_io){ .op = QED_OP_WRITE,
 				     .file_off = file_off,
@@ -150,20 +189,18 @@ static void new_piece_done(struct qed_copy *copy, int err)
 	write_unref(write);
 }
 
-/* Bytes of the cursor's range from `pos` on that lie in its next n clusters. */
-static uint64_t bytes_in(const struct write *write, uint64_t n)
+/* How many of the next `len` bytes at the cursor lie in its next n clusters. */
+static uint64_t bytes_in(const struct write *write, uint64_t n, uint64_t len)
 {
 	const struct qed_header *h = &write->image->top->header;
 	uint64_t off = write->disk_off + write->pos;
 
-	return qed_min(write->len - write->pos,
-		       (n << h->cluster_bits) - qed_in_cluster(h, off));
+	return qed_min(len, (n << h->cluster_bits) - qed_in_cluster(h, off));
 }
 
-static struct new_piece *new_piece_create(struct write *write)
+static struct new_piece *new_piece_create(struct write *write, uint64_t len)
 {
-	size_t n = (size_t)qed_iov_parts(write->iov, write->iovcnt, write->pos,
-					 write->len - write->pos);
+	size_t n = (size_t)next_parts(write, len, NULL);
 	/* and what the copy puts around the caller's parts */
 	struct new_piece *piece =
 		malloc(sizeof(*piece) +
@@ -185,18 +222,17 @@ static void new_piece_start(struct new_piece *piece, enum qed_extent_kind kind,
 	bool backing = kind == QED_EXTENT_UNALLOCATED &&
 		       qed_has_backing(image, qed_cluster_start(h, disk_off));
 
-	piece->barrier = backing || !piece->clusters.fresh;
+	piece->barrier = backing || piece->clusters.reused;
 	piece->copy = (struct qed_copy){
 		.image = image,
 		.disk_off = disk_off,
-		.len = len,
+		.len = write->kind == WRITE_RESERVE ? 0 : len,
 		.file_off = piece->clusters.file_off,
 		.nclusters = piece->clusters.n,
-		.fresh = piece->clusters.fresh,
+		.zeroed = piece->clusters.zeroed,
 		.backing = backing,
 		.iov = piece->iov + 1,
-		.iovcnt = qed_iov_slice(write->iov, write->iovcnt, write->pos,
-					len, piece->iov + 1),
+		.iovcnt = next_parts(write, len, piece->iov + 1),
 		.done = new_piece_done,
 	};
 	atomic_fetch_add(&write->pending, 1);
@@ -209,7 +245,8 @@ static void new_piece_start(struct new_piece *piece, enum qed_extent_kind kind,
  * entries: takes clusters and starts.  -EAGAIN if the entries are not what they
  * were, 0 or -errno.
  */
-static int allocate_claimed(struct write *write, struct new_piece *piece)
+static int allocate_claimed(struct write *write, struct new_piece *piece,
+			    uint64_t len)
 {
 	struct qed_image *image = write->image;
 	uint64_t off = write->disk_off + write->pos;
@@ -217,7 +254,7 @@ static int allocate_claimed(struct write *write, struct new_piece *piece)
 	int ret;
 
 	ret = qed_cluster_extent(image->top, piece->slice, piece->index, off,
-				 bytes_in(write, piece->claim.n), &extent);
+				 bytes_in(write, piece->claim.n, len), &extent);
 	if (ret < 0)
 		return ret;
 	if (extent.kind == QED_EXTENT_DATA)
@@ -231,7 +268,7 @@ static int allocate_claimed(struct write *write, struct new_piece *piece)
 	if (ret < 0)
 		return ret;
 	new_piece_start(piece, extent.kind,
-			bytes_in(write, piece->clusters.n));
+			bytes_in(write, piece->clusters.n, len));
 	return 0;
 }
 
@@ -265,7 +302,7 @@ static int write_allocate(struct write *write, uint64_t len)
 	ret = qed_table_require(image, off, &write->waiter);
 	if (ret)
 		return ret;
-	piece = new_piece_create(write);
+	piece = new_piece_create(write, len);
 	if (!piece)
 		return -ENOMEM;
 	ret = qed_cluster_pin(image->top, off, &write->waiter, &piece->slice,
@@ -275,7 +312,7 @@ static int write_allocate(struct write *write, uint64_t len)
 	ret = claim_clusters(write, piece, len);
 	if (ret)
 		goto out_unpin;
-	ret = allocate_claimed(write, piece);
+	ret = allocate_claimed(write, piece, len);
 	if (ret == 0)
 		return 0;
 	new_piece_free(image, piece);
@@ -290,24 +327,122 @@ out_free:
 
 /* --- the cursor ----------------------------------------------------------- */
 
-static int write_step(struct write *write)
+/*
+ * Whole clusters (the disk's last one may be cut short) among the `len` bytes at
+ * offset `pos` of the write, which is the start of a cluster.
+ */
+static uint64_t whole_clusters(const struct write *write, uint64_t pos,
+			       uint64_t len)
+{
+	const struct qed_header *h = &write->image->top->header;
+	uint64_t end = write->disk_off + pos + len;
+
+	return (len >> h->cluster_bits) +
+	       (end == write->image->size && qed_in_cluster(h, len));
+}
+
+/* Is the whole cluster at `pos` nothing but zeroes? */
+static bool cluster_is_zero(const struct write *write, uint64_t pos)
+{
+	uint64_t cluster = write->image->top->header.cluster_size;
+	uint64_t len = qed_min(write->len - pos, cluster);
+
+	return whole_clusters(write, pos, len) &&
+	       qed_iov_is_zero(write->iov, write->iovcnt, pos, len);
+}
+
+/*
+ * How many whole clusters at the cursor are to be unmapped.  If none, *len is cut
+ * to the bytes before the next one that may be.
+ */
+static uint64_t zero_run(const struct write *write, uint64_t *len)
+{
+	const struct qed_header *h = &write->image->top->header;
+	uint64_t in = qed_in_cluster(h, write->disk_off + write->pos);
+	uint64_t pos = write->pos, n = 0;
+
+	if (in) {
+		*len = qed_min(*len, h->cluster_size - in);
+		return 0;
+	}
+	if (write->kind == WRITE_ZERO)
+		return whole_clusters(write, pos, *len);
+	while (pos < write->len && cluster_is_zero(write, pos)) {
+		pos += h->cluster_size;
+		n++;
+	}
+	while (!n && pos < write->len && !cluster_is_zero(write, pos))
+		pos += h->cluster_size;
+	*len = qed_min(*len, pos - write->pos);
+	return n;
+}
+
+static int unmap_step(struct write *write, uint64_t n)
+{
+	int64_t done = qed_unmap(write->image, write->disk_off + write->pos, n,
+				 &write->waiter);
+
+	if (done <= 0)
+		return done ? (int)done : QED_PENDING;
+	write->pos += bytes_in(write, (uint64_t)done, write->len - write->pos);
+	return 0;
+}
+
+/* Does the extent at the cursor need no write, for it is as it shall be? */
+static bool nothing_to_do(const struct write *write,
+			  const struct qed_extent *extent)
+{
+	const struct qed_header *h = &write->image->top->header;
+	uint64_t off = write->disk_off + write->pos;
+
+	if (write->kind == WRITE_RESERVE)
+		return extent->kind == QED_EXTENT_DATA;
+	if (write->kind != WRITE_ZERO || extent->kind == QED_EXTENT_DATA)
+		return false;
+	return extent->kind == QED_EXTENT_ZERO ||
+	       !qed_has_backing(write->image, qed_cluster_start(h, off));
+}
+
+static int data_step(struct write *write, uint64_t len)
 {
 	struct qed_extent extent;
-	int ret = qed_meta_admit_data(write->image->meta, &write->waiter);
+	int ret = qed_cluster_lookup(write->image->top,
+				     write->disk_off + write->pos, len,
+				     &write->waiter, &extent);
 
-	if (ret == 0)
-		ret = qed_cluster_lookup(write->image->top,
-					 write->disk_off + write->pos,
-					 write->len - write->pos,
-					 &write->waiter, &extent);
 	if (ret)
 		return ret;
-	if (extent.kind != QED_EXTENT_DATA)
-		return write_allocate(write, extent.len);
-	ret = write_in_place(write, extent.file_off, extent.len);
+	if (!nothing_to_do(write, &extent)) {
+		if (extent.kind != QED_EXTENT_DATA)
+			return write_allocate(write, extent.len);
+		ret = write_in_place(write, extent.file_off, extent.len);
+	}
 	if (ret == 0)
 		write->pos += extent.len;
 	return ret;
+}
+
+/* No piece is larger than a megabyte where the bytes are not the caller's. */
+static uint64_t step_len(const struct write *write)
+{
+	uint64_t len = write->len - write->pos;
+
+	return write->kind == WRITE_DATA ? len : qed_min(len, QED_STEP_MAX);
+}
+
+static int write_step(struct write *write)
+{
+	uint64_t len = write->len - write->pos, n = 0;
+	int ret = qed_meta_admit_data(write->image->meta, &write->waiter);
+
+	if (ret)
+		return ret;
+	if (write->kind == WRITE_ZERO ||
+	    (write->kind == WRITE_DATA && write->image->detect_zeroes))
+		n = zero_run(write, &len);
+	if (n)
+		return unmap_step(write, n);
+	return data_step(write, qed_min(len, step_len(write)));
 }
 
 static void write_run(struct write *write)
@@ -346,7 +481,8 @@ static int write_inline(struct qed_image *image, const struct iovec *iov,
 	struct qed_io io;
 	int ret;
 
-	if (iovcnt > INLINE_IOVS || !qed_meta_admits_data(image->meta) ||
+	if (iovcnt > INLINE_IOVS || image->detect_zeroes ||
+	    !qed_meta_admits_data(image->meta) ||
 	    !qed_cluster_peek(image->top, disk_off, len, &extent) ||
 	    extent.kind != QED_EXTENT_DATA || extent.len < len)
 		return -EAGAIN;
@@ -362,47 +498,104 @@ static int write_inline(struct qed_image *image, const struct iovec *iov,
 	return ret;
 }
 
-static int write_begin(struct qed_image *image, const struct iovec *iov,
-		       int iovcnt, uint64_t disk_off, uint64_t len,
-		       void (*done)(void *opaque, int64_t result), void *opaque)
+/* Starts the cursor of a write that the caller has described in `from`. */
+static int write_begin(const struct write *from)
 {
 	struct write *write = malloc(sizeof(*write));
 
 	if (!write)
 		return -ENOMEM;
-	*write = (struct write){ .image = image,
-				 .iov = iov,
-				 .iovcnt = iovcnt,
-				 .disk_off = disk_off,
-				 .len = len,
-				 .waiter.wake = write_woken,
-				 .done = done,
-				 .opaque = opaque };
+	*write = *from;
+	write->waiter.wake = write_woken;
 	atomic_init(&write->pending, 1);
+	atomic_init(&write->err, 0);
 	write_run(write);
 	return QED_PENDING;
+}
+
+static int check_writable(const struct qed_image *image)
+{
+	if (!image->writable)
+		return -EROFS;
+	return qed_meta_failed(image->meta) ? -EIO : 0;
 }
 
 void qed_writev(struct qed_image *image, const struct iovec *iov, int iovcnt,
 		uint64_t offset, void (*done)(void *opaque, int64_t result),
 		void *opaque)
 {
-	uint64_t len = qed_iov_bytes(iov, iovcnt);
-	int ret = 0;
+	struct write write = { .image = image,
+			       .iov = iov,
+			       .iovcnt = iovcnt,
+			       .disk_off = offset,
+			       .len = qed_iov_bytes(iov, iovcnt),
+			       .done = done,
+			       .opaque = opaque };
+	int ret = check_writable(image);
 
-	if (!image->writable)
-		ret = -EROFS;
-	else if (qed_meta_failed(image->meta))
-		ret = -EIO;
-	else if (len && offset >= image->size)
+	if (ret == 0 && write.len && offset >= image->size)
 		ret = -EFBIG;
-	if (ret == 0 && len) {
-		len = qed_min(len, image->size - offset);
-		ret = write_inline(image, iov, iovcnt, offset, len);
-		if (ret == -EAGAIN)
-			ret = write_begin(image, iov, iovcnt, offset, len,
-					  done, opaque);
+	if (ret < 0 || !write.len) {
+		done(opaque, ret);
+		return;
 	}
-	if (ret != QED_PENDING)
-		done(opaque, ret < 0 ? ret : (int64_t)len);
+	write.len = qed_min(write.len, image->size - offset);
+	write.token = qed_reclaim_enter(&image->reclaim);
+	ret = write_inline(image, iov, iovcnt, offset, write.len);
+	if (ret == -EAGAIN)
+		ret = write_begin(&write);
+	if (ret == QED_PENDING)
+		return;
+	qed_reclaim_leave(&image->reclaim, write.token);
+	done(opaque, ret < 0 ? ret : (int64_t)write.len);
+}
+
+/* A range request: `len` is inside the disk. */
+static void range_begin(struct write *write)
+{
+	int ret = check_writable(write->image);
+
+	if (ret == 0 && write->len) {
+		write->token = qed_reclaim_enter(&write->image->reclaim);
+		ret = write_begin(write);
+		if (ret == QED_PENDING)
+			return;
+		qed_reclaim_leave(&write->image->reclaim, write->token);
+	}
+	write->done(write->opaque, ret);
+}
+
+void qed_zero(struct qed_image *image, uint64_t offset, uint64_t len,
+	      void (*done)(void *opaque, int64_t result), void *opaque)
+{
+	struct write write = { .image = image,
+			       .kind = WRITE_ZERO,
+			       .disk_off = offset,
+			       .done = done,
+			       .opaque = opaque };
+
+	if (offset < image->size)
+		write.len = qed_min(len, image->size - offset);
+	range_begin(&write);
+}
+
+void qed_preallocate(struct qed_image *image, uint64_t offset, uint64_t len,
+		     void (*done)(void *opaque, int64_t result), void *opaque)
+{
+	const struct qed_header *h = &image->top->header;
+	struct write write = { .image = image,
+			       .kind = WRITE_RESERVE,
+			       .done = done,
+			       .opaque = opaque };
+	uint64_t end;
+
+	if (!qed_add(offset, len, &end) || end > image->size) {
+		done(opaque, -EFBIG);
+		return;
+	}
+	write.disk_off = qed_cluster_start(h, offset);
+	end = qed_min(qed_round_up(end, h->cluster_size), image->size);
+	if (len)
+		write.len = end - write.disk_off;
+	range_begin(&write);
 }

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * measure REPORT PROGRAM [ARG...]: runs the program and writes what it took into
- * the file REPORT, as "RSS MS": the most memory that it or a child that it
+ * measure REPORT PROGRAM [ARG...]: runs the program and writes what it took
+ * into the file REPORT, as "RSS MS": the most memory that it or a child that it
  * waited for had resident, in KiB, and the wall-clock time in milliseconds.
- * Exit status: the program's, or 128 + the signal that ended it; 125 if it could
- * not be run.
+ * Exit status: the program's, or 128 + the signal that ended it; 125 if it
+ * could not be run.
  */
 #include "config.h"
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * readat FILE OFFSET: reads one sector twice, by O_DIRECT and through the page
- * cache, and prints what came: "ok XX" if all bytes are XX (in hex), "ok mixed",
- * "short N", "euclean", "eio" or "errno N".  Exit status 1 if the two ways
- * differ.
+ * cache, and prints what came: "ok XX" if all bytes are XX (in hex), "ok
+ * mixed", "short N", "euclean", "eio" or "errno N".  Exit status 1 if the two
+ * ways differ.
  */
 #include "config.h"
 

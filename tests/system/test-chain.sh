@@ -97,7 +97,7 @@ sizes() {
 	"$QEDIMG" create -q -b base.raw -F raw mid.qed "$2"
 	"$QEDIMG" create -q -b mid.qed -F qed top.qed $(($2 + 200 * kib))
 	at=$(($1 < $2 ? $1 : $2))
-	qemu_do top.qed qed "write -P 0x66 $((at / 1024 * 512)) 512"
+	qemu_do top.qed qed "write -P 0x66 $(((at >> 10) << 9)) 512"
 	sha256sum base.raw mid.qed >sums
 	as_qemu top.qed
 	unchanged sums
@@ -134,11 +134,11 @@ refusals() {
 	qemu-img rebase -u -f qed -b two.qed -F qed one.qed
 	qedfs_refuses 'one\.qed' one.qed mnt
 	grep -q 'contains itself' err || fail "no loop: $(cat err)"
-	qedfs_refuses 'contains itself.*two\.qed' two.qed mnt
+	qedfs_refuses 'two\.qed.*contains itself\|contains itself.*two\.qed' two.qed mnt
 	# The same by another name.
 	ln one.qed alias.qed
 	qemu-img rebase -u -f qed -b alias.qed -F qed one.qed
-	qedfs_refuses 'contains itself.*alias\.qed' one.qed mnt
+	qedfs_refuses 'alias\.qed.*contains itself' one.qed mnt
 	for image in one.qed two.qed; do
 		limited 20 "$QEDIMG" info "$image" >/dev/null ||
 			fail "qedimg info $image"

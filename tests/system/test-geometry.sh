@@ -11,16 +11,26 @@ requires qemu-img qemu-io "$QEDFS" "$QEDIMG" "$FILEOP"
 cd "$TMP"
 mkdir mnt
 
-# QEMU 7.2 does not open images whose tables have a single cluster.
+# QEMU 7.2 does not open images whose tables have a single cluster, nor those
+# whose greatest size, 2 to the power of this, overflows its 64 bits.
 for_qemu() {
-	[ "$table" -eq 1 ] || "$@"
+	[ "$table" -eq 1 ] || [ "$size_bits" -ge 64 ] || "$@"
 }
+
+log2() (
+	bits=0
+	while [ "$((1 << bits))" -lt "$1" ]; do
+		bits=$((bits + 1))
+	done
+	echo "$bits"
+)
 
 # geometry CLUSTER TABLE: both in the units of the format
 geometry() {
 	cluster=$1
 	table=$2
 	entries=$((cluster * table / 8))
+	size_bits=$((shift_by + 2 * $(log2 $entries)))
 	span=$((entries * cluster))	# what one L2 table maps
 	size=$((5 * span < 6 << 30 ? 5 * span : 6 << 30))
 	size=$((size - 1536))

@@ -143,7 +143,7 @@ dropped() {
 # Neither mends leaks.
 as_repaired_by_qemu() {
 	qemu-img check -q -f qed -r all damaged.qed || :
-	image_clean disk.qed "$(leaked damaged.qed)"
+	image_clean disk.qed "$("$LEAKS" damaged.qed)"
 	qemu-img compare -q -f qed -F qed disk.qed damaged.qed ||
 		fail "QEMU repairs this image to another disk"
 }

@@ -1,5 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Making images: what they hold, what is refused, and what a failure leaves. */
+/*
+ * Making images: what they hold, what is refused, and what a failure leaves.
+ * Every target is below a directory of the test's own: it may run as root, and
+ * what it tests replaces files.
+ */
 #include "config.h"
 
 #include "format.h"
@@ -8,6 +12,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <ftw.h>
 #include <inttypes.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -36,36 +41,33 @@ static int enter_dir(void **state)
 	return mkdtemp(dir) && chdir(dir) == 0 ? 0 : -1;
 }
 
-/* Calls `each` for every name in the working directory; counts them. */
-static int for_each_name(void (*each)(const char *name))
+static int remove_entry(const char *path, const struct stat *st, int type,
+			struct FTW *ftw)
 {
-	DIR *d = opendir(".");
-	struct dirent *e;
-	int n = 0;
-
-	assert_non_null(d);
-	while ((e = readdir(d))) {
-		if (!strcmp(e->d_name, ".") || !strcmp(e->d_name, ".."))
-			continue;
-		if (each)
-			each(e->d_name);
-		n++;
-	}
-	closedir(d);
-	return n;
-}
-
-static void remove_name(const char *name)
-{
-	if (unlink(name) < 0)
-		rmdir(name);
+	(void)st;
+	(void)type;
+	(void)ftw;
+	return remove(path);
 }
 
 static int leave_dir(void **state)
 {
 	(void)state;
-	for_each_name(remove_name);
-	return chdir("/") == 0 ? rmdir(dir) : -1;
+	if (chdir("/") < 0)
+		return -1;
+	return nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
+}
+
+static int count_names(void)
+{
+	DIR *d = opendir(".");
+	int n = 0;
+
+	assert_non_null(d);
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n - 2;			/* "." and ".." */
 }
 
 struct heard {
@@ -180,7 +182,7 @@ static void images_have_the_geometry_asked_for(void **state)
 		assert_true(header.image_size == cases[i].given);
 		assert_true(header.features == 0);
 	}
-	assert_int_equal(for_each_name(NULL), 1);
+	assert_int_equal(count_names(), 1);
 }
 
 static void bad_geometries_are_refused(void **state)
@@ -213,7 +215,7 @@ static void bad_geometries_are_refused(void **state)
 		assert_int_equal(heard.errors, 1);
 		assert_memory_equal(heard.last, "disk.qed: ", 10);
 	}
-	assert_int_equal(for_each_name(NULL), 0);
+	assert_int_equal(count_names(), 0);
 }
 
 struct backing {
@@ -246,7 +248,7 @@ static const struct backing backings[] = {
 	{ "new.qed", "damaged.qed", "qed", 0, -EUCLEAN,
 	  "damaged.qed: cluster size 7 is not" },
 	{ "new.qed", "sub", "raw", 0, -EISDIR, "sub: the backing file is a" },
-	{ "new.qed", "/dev/null", "raw", 0, -EMEDIUMTYPE, "/dev/null: " },
+	{ "sub/new.qed", "/dev/null", "raw", 0, -EMEDIUMTYPE, "/dev/null: " },
 	{ "new.qed", "nbd://host/disk", "raw", 0, -EINVAL,
 	  "only files can back an image" },
 	{ "new.qed", "json:{}", "raw", 0, -EINVAL, "only files can back" },
@@ -310,11 +312,10 @@ static void backing_files_are_checked(void **state)
 
 	(void)state;
 	make_backing_files();
-	names = for_each_name(NULL);
+	names = count_names();
 	for (size_t i = 0; i < ELEMS(backings); i++)
 		check_backing(&backings[i]);
-	assert_int_equal(for_each_name(NULL), names);
-	unlink("sub/inner.raw");
+	assert_int_equal(count_names(), names);
 }
 
 /* A size of one's own may be smaller or larger than the backing file's. */
@@ -376,7 +377,6 @@ static void only_files_are_replaced(void **state)
 		{ "", -ENOENT, "no file name" },
 		{ "none/disk.qed", -ENOENT, "cannot open its directory" },
 		{ "file/disk.qed", -ENOTDIR, "" },
-		{ "/dev/null", -EINVAL, "a device or special file" },
 		{ "fifo", -EINVAL, "a device or special file" },
 		{ "dangling", -ENOENT, "a dangling symbolic link" },
 		{ "circle", -ELOOP, "" },
@@ -397,7 +397,7 @@ static void only_files_are_replaced(void **state)
 		    !strstr(heard.last, cases[i].message))
 			fail_msg("%s: %d, %s", cases[i].path, ret, heard.last);
 	}
-	assert_int_equal(for_each_name(NULL), 5);
+	assert_int_equal(count_names(), 5);
 }
 
 static void a_link_keeps_pointing(void **state)
@@ -437,7 +437,7 @@ static void an_image_in_use_stays(void **state)
 	assert_true(before.st_ino == after.st_ino && after.st_size == 3);
 	close(fd);
 	assert_int_equal(create("disk.qed", options, &heard), 0);
-	assert_int_equal(for_each_name(NULL), 1);
+	assert_int_equal(count_names(), 1);
 }
 
 static void the_umask_decides_about_the_mode(void **state)
@@ -482,7 +482,7 @@ static void a_failure_leaves_what_was(void **state)
 	assert_non_null(strstr(heard.last, "disk.qed: cannot write: "));
 	assert_int_equal(stat("disk.qed", &st), 0);
 	assert_int_equal(st.st_size, 3);
-	assert_int_equal(for_each_name(NULL), 1);
+	assert_int_equal(count_names(), 1);
 }
 
 #define IN_DIR(test) \

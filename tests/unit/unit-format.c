@@ -391,6 +391,10 @@ static void geometries_are_derived(void **state)
 	(void)state;
 	for (size_t i = 0; i < ELEMS(geometries); i++)
 		check_geometry(&geometries[i]);
+	/* Whatever is asked, the answer is a size. */
+	assert_true(qed_max_image_size(1u << 31, 1u << 31) == TOP - 512);
+	assert_true(qed_max_image_size(UINT32_MAX, UINT32_MAX) == TOP - 512);
+	assert_true(qed_max_image_size(0, 4) == 0);
 }
 
 struct extreme {

@@ -91,7 +91,8 @@ static void held_bytes(int fd, char held[BYTES])
 	f = fopen(path, "r");
 	assert_non_null(f);
 	while (fgets(line, sizeof(line), f)) {
-		if (sscanf(line, "lock: %*s OFDLCK ADVISORY %7s %*s %*s %ld %ld",
+		if (sscanf(line,
+			   "lock: %*s OFDLCK ADVISORY %7s %*s %*s %ld %ld",
 			   type, &first, &last) != 3)
 			continue;
 		assert_in_range(last, first, BYTES - 1);
@@ -267,11 +268,30 @@ struct holder {
 	int end;			/* closed to send it away */
 };
 
+static void as_writer(int fd)
+{
+	struct heard heard;
+
+	assert_int_equal(take(fd, true, &heard), 0);
+}
+
+static void as_reader(int fd)
+{
+	struct heard heard;
+
+	assert_int_equal(take(fd, false, &heard), 0);
+}
+
+/* A lock that is in nobody's way. */
+static void as_bystander(int fd)
+{
+	lock_byte(fd, F_RDLCK, 102);
+}
+
 /* A child under a name of its own that has the image open and locked. */
-static struct holder start_holder(const char *name, bool writes)
+static struct holder start_holder(const char *name, void (*lock)(int fd))
 {
 	struct holder holder;
-	struct heard heard;
 	int ready[2], end[2];
 	char c;
 
@@ -282,8 +302,8 @@ static struct holder start_holder(const char *name, bool writes)
 	if (holder.pid == 0) {
 		close(end[1]);
 		prctl(PR_SET_NAME, name);
-		if (take(open(image, O_RDWR), writes, &heard) == 0 &&
-		    write(ready[1], "", 1) == 1)
+		lock(open(image, O_RDWR));
+		if (write(ready[1], "", 1) == 1)
 			(void)!read(end[0], &c, 1);
 		_exit(0);
 	}
@@ -306,7 +326,7 @@ static void end_holder(struct holder holder)
 
 static void the_holder_is_named(void **state)
 {
-	struct holder holder = start_holder("holds it", true);
+	struct holder holder = start_holder("holds it", as_writer);
 	int fd = open_image(O_RDONLY);
 	struct heard heard;
 	char expected[256];
@@ -324,17 +344,22 @@ static void the_holder_is_named(void **state)
 /* Among several the one that is in the way is named, and never ourselves. */
 static void the_right_holder_is_named(void **state)
 {
+	struct holder bystander = start_holder("bystander", as_bystander);
 	struct holder reader;
 	int ours = open_image(O_RDONLY), fd = open_image(O_RDWR);
 	struct heard heard;
+	char pid[32];
 
 	(void)state;
 	assert_int_equal(take(ours, false, &heard), 0);
-	reader = start_holder("a\nreader", false);
+	reader = start_holder("a\nreader", as_reader);
 	assert_int_equal(take(fd, true, &heard), -EBUSY);
-	assert_non_null(strstr(heard.last, "in use by a"));
+	snprintf(pid, sizeof(pid), "(pid %ld)", (long)reader.pid);
+	assert_non_null(strstr(heard.last, "disk.qed: in use by a"));
+	assert_non_null(strstr(heard.last, pid));
 	assert_null(strchr(heard.last, '\n'));
 	end_holder(reader);
+	end_holder(bystander);
 	close(ours);
 	close(fd);
 }
