@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 
 dist_man_MANS += \
-	%D%/qed.5 \
-	%D%/qedimg.1
+	%D%/qed.5
+if HAVE_JSON_C
+dist_man_MANS += %D%/qedimg.1
+endif

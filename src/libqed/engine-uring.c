@@ -12,6 +12,7 @@
 #include "engine.h"
 
 #include <errno.h>
+#include <stddef.h>
 
 #ifdef HAVE_LIBURING
 #include <fcntl.h>
