@@ -5,10 +5,11 @@
  * Crash ordering.  At any moment the disk may hold any subset of the writes that
  * no sync has covered.  A commit therefore goes
  *
- *	1. copy the dirty table slices (their data has been written);
+ *	1. copy the dirty table slices (their data has been written), grow the
+ *	   file over all mapped clusters;
  *	2. NEED_CHECK not durable: write the header with it, sync;
  *	   else if an entry needs its data to be there first: sync;
- *	3. grow the file over all mapped clusters, write the copies, sync.
+ *	3. write the copies, sync.
  *
  * Entries over fresh clusters without backing data need no sync between data and
  * tables: until both are durable the range reads as zeroes, which is what it was.
@@ -16,7 +17,9 @@
  * data that sync has not covered.  New L2 tables need no sync of their own:
  * fresh clusters read as an empty table, whichever of its slices got written.
  * A table entry past the end of the file, because the growth was lost, is what
- * the check that NEED_CHECK asks for clears.
+ * the check that NEED_CHECK asks for clears; it must not be one over backing data,
+ * which could hide that behind zeroes until then, so there the growth is synced
+ * with the data.
  *
  * NEED_CHECK is cleared only when a commit left nothing dirty, after its sync.
  *
@@ -42,8 +45,8 @@
 enum step {
 	STEP_BEGIN,
 	STEP_NEED_CHECK,
-	STEP_NEED_CHECK_SYNC,
 	STEP_GROW,
+	STEP_PRE_SYNC,
 	STEP_TABLES,
 	STEP_SYNC,
 	STEP_CLEAN,
@@ -337,32 +340,19 @@ static int commit_need_check(struct qed_meta *meta)
 {
 	bool first = meta->ncopies && !meta->need_check_on_disk;
 
-	meta->step = STEP_NEED_CHECK_SYNC;
-	if (first || meta->header) {
-		meta->pre_sync = true;
-		return start_header(meta, first || meta->need_check_on_disk);
-	}
-	return 0;
-}
-
-static int commit_need_check_sync(struct qed_meta *meta)
-{
 	meta->step = STEP_GROW;
-	return meta->pre_sync ? start_sync(meta) : 0;
+	if (!first && !meta->header)
+		return 0;
+	meta->pre_sync = true;
+	return start_header(meta, first || meta->need_check_on_disk);
 }
 
 static int commit_grow(struct qed_meta *meta)
 {
-	uint64_t target = qed_alloc_grow_target(meta->alloc);
+	uint64_t target =
+		meta->ncopies ? qed_alloc_grow_target(meta->alloc) : 0;
 
-	atomic_store(&meta->autoclear, false);
-	if (!meta->ncopies) {
-		meta->step = STEP_CLEAN;	/* it was for the header only */
-		return 0;
-	}
-	meta->need_check_on_disk = true;
-	meta->step = STEP_TABLES;
-	qsort(meta->slices, meta->nslices, sizeof(*meta->slices), by_file_off);
+	meta->step = STEP_PRE_SYNC;
 	if (!target)
 		return 0;
 	qed_alloc_note_written(meta->alloc, target);
@@ -373,14 +363,31 @@ static int commit_grow(struct qed_meta *meta)
 	return qed_file_start(meta->file, &meta->io);
 }
 
+static int commit_pre_sync(struct qed_meta *meta)
+{
+	meta->step = STEP_TABLES;
+	return meta->pre_sync ? start_sync(meta) : 0;
+}
+
+/* What the header had to say before the tables is durable. */
+static void commit_synced_header(struct qed_meta *meta)
+{
+	atomic_store(&meta->autoclear, false);
+	meta->need_check_on_disk |= meta->ncopies > 0;
+	qsort(meta->slices, meta->nslices, sizeof(*meta->slices), by_file_off);
+}
+
 /* Writes the next run of copies that are neighbours in the file. */
 static int commit_tables(struct qed_meta *meta)
 {
 	unsigned first = meta->next_copy, n = 0;
 	uint64_t off;
 
+	if (!first)
+		commit_synced_header(meta);
 	if (first == meta->ncopies) {
-		meta->step = STEP_SYNC;
+		/* Without any it was for the header only. */
+		meta->step = first ? STEP_SYNC : STEP_CLEAN;
 		return 0;
 	}
 	off = meta->slices[first].file_off;
@@ -444,10 +451,10 @@ static int commit_step(struct qed_meta *meta)
 		return commit_begin(meta);
 	case STEP_NEED_CHECK:
 		return commit_need_check(meta);
-	case STEP_NEED_CHECK_SYNC:
-		return commit_need_check_sync(meta);
 	case STEP_GROW:
 		return commit_grow(meta);
+	case STEP_PRE_SYNC:
+		return commit_pre_sync(meta);
 	case STEP_TABLES:
 		return commit_tables(meta);
 	case STEP_SYNC:

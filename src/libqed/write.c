@@ -219,10 +219,11 @@ static void new_piece_start(struct new_piece *piece, enum qed_extent_kind kind,
 	struct qed_image *image = write->image;
 	const struct qed_header *h = &image->top->header;
 	uint64_t disk_off = write->disk_off + write->pos;
-	bool backing = kind == QED_EXTENT_UNALLOCATED &&
-		       qed_has_backing(image, qed_cluster_start(h, disk_off));
+	bool below = qed_has_backing(image, qed_cluster_start(h, disk_off));
+	bool backing = below && kind == QED_EXTENT_UNALLOCATED;
 
-	piece->barrier = backing || piece->clusters.reused;
+	/* A zero cluster too: a check that drops the new entry bares the data. */
+	piece->barrier = below || piece->clusters.reused;
 	piece->copy = (struct qed_copy){
 		.image = image,
 		.disk_off = disk_off,
