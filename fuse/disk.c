@@ -33,6 +33,8 @@ static int try_open(struct qedfs_disk *disk,
 
 	if (writable)
 		open.flags |= QED_OPEN_RDWR;
+	if (options->detect_zeroes)
+		open.flags |= QED_OPEN_DETECT_ZEROES;
 	if (options->no_backing)
 		open.flags |= QED_OPEN_NO_BACKING;
 	open.backing = options->backing;

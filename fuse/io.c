@@ -215,14 +215,20 @@ static void log_failure(struct qedfs_request *request, int64_t result)
 			  strerror((int)-result));
 }
 
+/* What the kernel knows of the space in use may be out of date by now. */
+static void notify_outdated(struct qedfs_io *io)
+{
+	if (qedfs_tree_outdated(io->tree))
+		fuse_lowlevel_notify_inval_inode(io->session,
+						 io->tree->file_ino, -1, 0);
+}
+
 /* All of it is in the image, durably if that was asked for. */
 static void answer_write(struct qedfs_request *request)
 {
 	struct qedfs_io *io = request->io;
 
-	if (qedfs_tree_outdated(io->tree))
-		fuse_lowlevel_notify_inval_inode(io->session,
-						 io->tree->file_ino, -1, 0);
+	notify_outdated(io);
 	if (request->overruns)
 		qedfs_overrun_write(io->overrun, request->req, request->size);
 	else
@@ -286,6 +292,29 @@ void qedfs_io_write(struct qedfs_io *io, fuse_req_t req, const void *data,
 	memcpy(request->buf, data, request->iov.iov_len);
 	qed_writev(io->tree->image, &request->iov, 1, offset, write_done,
 		   request);
+}
+
+static void allocate_done(void *opaque, int64_t result)
+{
+	struct qedfs_request *request = opaque;
+
+	notify_outdated(request->io);
+	fuse_reply_err(request->req, result < 0 ? (int)-result : 0);
+	put(request->io, request);
+}
+
+void qedfs_io_allocate(struct qedfs_io *io, fuse_req_t req,
+		       enum qedfs_range how, uint64_t offset, uint64_t len)
+{
+	struct qedfs_request *request = get(io, req, 0);
+
+	if (!request)
+		return;
+	if (how == QEDFS_RANGE_ZERO)
+		qed_zero(io->tree->image, offset, len, allocate_done, request);
+	else
+		qed_preallocate(io->tree->image, offset, len, allocate_done,
+				request);
 }
 
 /*

@@ -54,6 +54,14 @@ void qedfs_io_write(struct qedfs_io *io, fuse_req_t req, const void *data,
 /* Answers with the flush's error, else with `err` (positive, or 0). */
 void qedfs_io_flush(struct qedfs_io *io, fuse_req_t req, int err);
 
+/* How qedfs_io_allocate() changes a range of the disk. */
+enum qedfs_range {
+	QEDFS_RANGE_ZERO,		/* reads as zeroes, space given back */
+	QEDFS_RANGE_RESERVE,		/* space reserved, contents kept */
+};
+void qedfs_io_allocate(struct qedfs_io *io, fuse_req_t req,
+		       enum qedfs_range how, uint64_t offset, uint64_t len);
+
 void qedfs_io_seek(struct qedfs_io *io, fuse_req_t req, uint64_t offset,
 		   int whence);
 

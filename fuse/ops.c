@@ -11,7 +11,6 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -203,7 +202,7 @@ static void give_up(struct qedfs_mount *mount, struct qedfs_handle *handle)
 {
 	if (handle->writes)
 		qedfs_seek_count_writer(&mount->seek, -1);
-	free(handle);
+	qedfs_overrun_close(&mount->overrun, handle);
 }
 
 /*
@@ -309,15 +308,51 @@ static void op_lseek(fuse_req_t req, fuse_ino_t ino, off_t off, int whence,
 		fuse_reply_err(req, EINVAL);
 }
 
+/* How a mode of fallocate(2) is done; false if not at all. */
+static bool range_of_mode(const struct qedfs_mount *mount, int mode,
+			  enum qedfs_range *how)
+{
+	switch (mode & ~FALLOC_FL_KEEP_SIZE) {
+	case 0:
+		*how = QEDFS_RANGE_RESERVE;
+		return true;
+	case FALLOC_FL_ZERO_RANGE:
+		*how = QEDFS_RANGE_ZERO;
+		return true;
+	case FALLOC_FL_PUNCH_HOLE:
+		*how = QEDFS_RANGE_ZERO;
+		return mount->discard;
+	default:
+		return false;
+	}
+}
+
+/*
+ * Where a hole is made no space needs to be kept: zeroing and punching are one.
+ * The kernel has written out and dropped its pages of the range.
+ */
 static void op_fallocate(fuse_req_t req, fuse_ino_t ino, int mode, off_t offset,
 			 off_t length, struct fuse_file_info *fi)
 {
+	struct qedfs_mount *mount = mount_of(req);
+	uint64_t size = mount->tree->size, at = (uint64_t)offset;
+	uint64_t len = (uint64_t)length;
+	enum qedfs_range how;
+
 	(void)ino;
-	(void)mode;
-	(void)offset;
-	(void)length;
 	(void)fi;
-	fuse_reply_err(req, EOPNOTSUPP);
+	if (!range_of_mode(mount, mode, &how)) {
+		fuse_reply_err(req, EOPNOTSUPP);
+		return;
+	}
+	if (at > size || len > size - at) {
+		if (!(mode & FALLOC_FL_KEEP_SIZE)) {
+			fuse_reply_err(req, EFBIG);
+			return;
+		}
+		len = at < size ? size - at : 0;
+	}
+	qedfs_io_allocate(&mount->io, req, how, at < size ? at : size, len);
 }
 
 /*

@@ -20,6 +20,7 @@ struct qedfs_mount {
 	struct qedfs_overrun overrun;
 	struct qedfs_seek seek;
 	bool writeback;
+	bool discard;			/* else punching is not supported */
 	_Atomic bool resize_logged;
 };
 

@@ -39,6 +39,8 @@ static const char help_text[] =
 	"                      raw or qed: the backing file's format\n"
 	"  -o nobacking        no backing file: holes read as zeroes; implies ro\n"
 	"  -o nowriteback      do not let the kernel delay writes\n"
+	"  -o discard=off      refuse to punch holes; zeroing still works\n"
+	"  -o detect_zeroes    store no clusters that are written as zeroes\n"
 	"  -o uid=N, gid=N, umask=OCTAL\n"
 	"                      owner and permissions to show\n"
 	"  -o pidfile=PATH     exists while the image is in use\n"
@@ -145,6 +147,12 @@ static int set_io(struct qedfs_options *options, const char *value)
 	return -EINVAL;
 }
 
+static int set_discard(struct qedfs_options *options, const char *value)
+{
+	options->discard = strcmp(value, "on") == 0;
+	return options->discard || strcmp(value, "off") == 0 ? 0 : -EINVAL;
+}
+
 static int set_l2_cache(struct qedfs_options *options, const char *value)
 {
 	return parse_size(value, &options->open.l2_cache);
@@ -241,6 +249,8 @@ static const struct option_entry table[] = {
 	{ "nobacking",		OPTION_TRUE,	FIELD(no_backing), NULL },
 	{ "writeback",		OPTION_TRUE,	FIELD(writeback), NULL },
 	{ "nowriteback",	OPTION_FALSE,	FIELD(writeback), NULL },
+	{ "detect_zeroes",	OPTION_TRUE,	FIELD(detect_zeroes), NULL },
+	{ "discard",		OPTION_VALUE,	0, set_discard },
 	{ "io",			OPTION_VALUE,	0, set_io },
 	{ "l2_cache",		OPTION_VALUE,	0, set_l2_cache },
 	{ "commit",		OPTION_VALUE,	0, set_commit },
@@ -490,6 +500,7 @@ int qedfs_options_parse(struct qedfs_options *options, int argc, char **argv)
 
 	memset(options, 0, sizeof(*options));
 	options->writeback = true;
+	options->discard = true;
 	qed_open_options_init(&options->open);
 	ret = parse_switches(options, argc, argv);
 	if (ret >= 0)

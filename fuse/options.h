@@ -24,6 +24,8 @@ struct qedfs_options {
 	bool read_only;
 	bool no_backing;
 	bool writeback;
+	bool discard;
+	bool detect_zeroes;
 	bool foreground;
 	bool debug;
 	struct qedfs_owner owner;

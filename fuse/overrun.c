@@ -187,6 +187,8 @@ void qedfs_overrun_stop(struct qedfs_overrun *overrun)
 void qedfs_overrun_join(struct qedfs_overrun *overrun)
 {
 	pthread_join(overrun->thread, NULL);
+	while (overrun->open)
+		qedfs_overrun_close(overrun, overrun->open);
 	pthread_cond_destroy(&overrun->changed);
 	pthread_mutex_destroy(&overrun->lock);
 }
@@ -206,8 +208,24 @@ struct qedfs_handle *qedfs_overrun_open(struct qedfs_overrun *overrun,
 	pthread_mutex_lock(&overrun->lock);
 	handle->number = ++overrun->handles;
 	handle->seen = overrun->events;
+	handle->next = overrun->open;
+	handle->link = &overrun->open;
+	if (handle->next)
+		handle->next->link = &handle->next;
+	overrun->open = handle;
 	pthread_mutex_unlock(&overrun->lock);
 	return handle;
+}
+
+void qedfs_overrun_close(struct qedfs_overrun *overrun,
+			 struct qedfs_handle *handle)
+{
+	pthread_mutex_lock(&overrun->lock);
+	*handle->link = handle->next;
+	if (handle->next)
+		handle->next->link = handle->link;
+	pthread_mutex_unlock(&overrun->lock);
+	free(handle);
 }
 
 static void answer_write(fuse_req_t req, uint64_t size)

@@ -28,6 +28,7 @@
 
 /* What an open file remembers; in fuse_file_info.fh. */
 struct qedfs_handle {
+	struct qedfs_handle *next, **link; /* under overrun->lock */
 	uint64_t number;		/* handles count up */
 	uint64_t seen;			/* under overrun->lock: events that
 					 * fsync or close have told about */
@@ -52,6 +53,7 @@ struct qedfs_overrun {
 	bool holding;			/* a repair has the file open */
 	uint64_t events;
 	uint64_t handles;		/* opened so far */
+	struct qedfs_handle *open;	/* those not given up yet */
 	uint64_t held_below;		/* handles numbered less are held */
 	struct qedfs_parked *late;	/* writes that wait for a repair's
 					 * begin */
@@ -74,9 +76,12 @@ int qedfs_overrun_start(struct qedfs_overrun *overrun,
 void qedfs_overrun_stop(struct qedfs_overrun *overrun);
 void qedfs_overrun_join(struct qedfs_overrun *overrun);
 
-/* A new handle, to be freed with free(), or null. */
+/* A new handle, or null.  Those that nobody closes, because the mount ends with
+ * files open, are freed by qedfs_overrun_join(). */
 struct qedfs_handle *qedfs_overrun_open(struct qedfs_overrun *overrun,
 					bool writes);
+void qedfs_overrun_close(struct qedfs_overrun *overrun,
+			 struct qedfs_handle *handle);
 
 /* Takes over `req`, a late write of `size` bytes at least partly past the end,
  * whose inner part has been written. */

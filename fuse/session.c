@@ -149,6 +149,7 @@ static void describe(struct qedfs_session *session,
 	session->mount.tree = tree;
 	session->mount.writeback = options->writeback && tree->writable &&
 				   can_correct_root(options, tree);
+	session->mount.discard = options->discard;
 	session->place.mountpoint = options->mountpoint;
 	session->place.name = tree->name;
 	session->dead_end = -1;
@@ -208,10 +209,12 @@ int qedfs_session_serve(struct qedfs_session *session)
 		ret = fuse_session_loop_mt(session->fuse, config);
 		fuse_loop_cfg_destroy(config);
 	}
-	if (ret < 0)
-		qedfs_log(QED_LOG_ERROR, "%s: cannot serve requests: %s",
-			  session->place.mountpoint, strerror(-ret));
-	return ret < 0 ? ret : 0;
+	/* The connection's end may show as ENODEV, which libfuse knows, or so. */
+	if (ret >= 0 || ret == -ECONNABORTED)
+		return 0;
+	qedfs_log(QED_LOG_ERROR, "%s: cannot serve requests: %s",
+		  session->place.mountpoint, strerror(-ret));
+	return ret;
 }
 
 /*

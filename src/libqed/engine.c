@@ -66,7 +66,9 @@ int64_t qed_engine_try_now(struct qed_engine *engine, struct qed_io *io)
 	int64_t ret;
 
 	(void)engine;
-	if (io->op == QED_OP_WRITE && !on_engine_thread)
+	/* Growing costs no more than a write that extends the file. */
+	if ((io->op == QED_OP_WRITE || io->op == QED_OP_GROW) &&
+	    !on_engine_thread)
 		return qed_engine_attempt(io);
 	if (io->op != QED_OP_READ)
 		return -EAGAIN;

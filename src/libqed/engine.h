@@ -63,8 +63,8 @@ void qed_file_attempted(struct qed_io *io, int64_t result);
 /*
  * What the engines share (engine.c): the descriptor of an operation's file, one
  * blocking attempt by plain system calls, and one that does not wait for the
- * disk (reads of cached pages; writes into the page cache, except on an engine's
- * own thread, which says so once by qed_engine_enter_thread()).
+ * disk (reads of cached pages; writes into the page cache and growth, except on
+ * an engine's own thread, which says so once by qed_engine_enter_thread()).
  */
 int qed_engine_fd(const struct qed_io *io);
 int qed_engine_iovcnt(const struct qed_io *io);

@@ -40,7 +40,6 @@
 #define DIRTY_MAX  2048u
 #define SLACK      1024u		/* slices dirtied past the limit at once */
 #define FREED_MAX  65536u		/* ranges that wait for a commit */
-#define BATCH_IOVS 256
 
 enum step {
 	STEP_BEGIN,
@@ -52,6 +51,12 @@ enum step {
 	STEP_CLEAN,
 	STEP_CLEAN_SYNC,
 	STEP_END,
+};
+
+/* One write of copies that are neighbours in the file. */
+struct table_write {
+	struct qed_io io;
+	struct qed_meta *meta;
 };
 
 struct qed_meta {
@@ -89,13 +94,16 @@ struct qed_meta {
 	struct qed_free_range *freeing;	/* whose loss it makes durable */
 	uint64_t covers;		/* data writes that its sync covers */
 	struct qed_io io;
-	struct iovec iov[BATCH_IOVS];
+	struct iovec header_iov;
 	uint8_t header_buf[QED_HEADER_BYTES];
 	struct qed_dirty_slice *slices;	/* copies, L2 first, then L1 */
 	struct qed_le64 *pages;
 	unsigned nslices;		/* L2 slices: pinned until written */
 	unsigned ncopies;		/* with the L1's */
-	unsigned next_copy;
+	struct iovec *iovs;		/* one a copy */
+	struct table_write *writes;	/* one a copy, at most */
+	_Atomic unsigned pending;	/* of those, and the one that starts */
+	_Atomic int write_err;
 };
 
 static void commit_run(struct qed_meta *meta, int err);
@@ -137,11 +145,14 @@ int qed_meta_create(struct qed_layer *layer, struct qed_alloc *alloc,
 	/* Touched only as far as a commit needs it. */
 	meta->slices = calloc(copies, sizeof(*meta->slices));
 	meta->pages = malloc(copies * QED_SLICE_BYTES);
+	meta->iovs = calloc(copies, sizeof(*meta->iovs));
+	meta->writes = calloc(copies, sizeof(*meta->writes));
 	meta->l1_dirty = calloc(1, l1_slices(layer) + 1);
 	qed_waitlist_init(&meta->waiting);
 	qed_waitlist_init(&meta->admission);
 	qed_waitlist_init(&meta->serving);
-	if (!meta->slices || !meta->pages || !meta->l1_dirty) {
+	if (!meta->slices || !meta->pages || !meta->iovs || !meta->writes ||
+	    !meta->l1_dirty) {
 		qed_meta_destroy(meta);
 		return -ENOMEM;
 	}
@@ -162,6 +173,8 @@ void qed_meta_destroy(struct qed_meta *meta)
 	qed_free_ranges(meta->freeing);
 	free(meta->slices);
 	free(meta->pages);
+	free(meta->iovs);
+	free(meta->writes);
 	free(meta->l1_dirty);
 	pthread_mutex_destroy(&meta->lock);
 	free(meta);
@@ -227,18 +240,6 @@ int qed_meta_map_table(struct qed_meta *meta, uint64_t l1_index,
 
 /* --- the commit, step by step ------------------------------------------- */
 
-static int start_write(struct qed_meta *meta, int iovcnt, uint64_t len,
-		       uint64_t file_off)
-{
-	meta->io = (struct qed_io){ .op = QED_OP_WRITE,
-				    .file_off = file_off,
-				    .len = len,
-				    .iov = meta->iov,
-				    .iovcnt = iovcnt,
-				    .done = commit_io_done };
-	return qed_file_start(meta->file, &meta->io);
-}
-
 static int start_sync(struct qed_meta *meta)
 {
 	atomic_fetch_add(&meta->syncs, 1);
@@ -259,9 +260,14 @@ static int start_header(struct qed_meta *meta, bool need_check)
 	header->autoclear_features = 0;
 	qed_header_encode(header, meta->header_buf);
 	pthread_mutex_unlock(&meta->lock);
-	meta->iov[0].iov_base = meta->header_buf;
-	meta->iov[0].iov_len = sizeof(meta->header_buf);
-	return start_write(meta, 1, sizeof(meta->header_buf), 0);
+	meta->header_iov.iov_base = meta->header_buf;
+	meta->header_iov.iov_len = sizeof(meta->header_buf);
+	meta->io = (struct qed_io){ .op = QED_OP_WRITE,
+				    .len = sizeof(meta->header_buf),
+				    .iov = &meta->header_iov,
+				    .iovcnt = 1,
+				    .done = commit_io_done };
+	return qed_file_start(meta->file, &meta->io);
 }
 
 static void copy_l1_locked(struct qed_meta *meta)
@@ -322,7 +328,6 @@ static int commit_begin(struct qed_meta *meta)
 	take_freed_locked(meta);
 	meta->ncopies = meta->nslices;
 	copy_l1_locked(meta);
-	meta->next_copy = 0;
 	meta->pre_sync = meta->barrier;
 	meta->barrier = meta->again && meta->barrier;
 	if (meta->ncopies)
@@ -377,29 +382,73 @@ static void commit_synced_header(struct qed_meta *meta)
 	qsort(meta->slices, meta->nslices, sizeof(*meta->slices), by_file_off);
 }
 
-/* Writes the next run of copies that are neighbours in the file. */
-static int commit_tables(struct qed_meta *meta)
+/* Ends one of the table writes: 0 or -errno once all are over. */
+static int table_write_end(struct qed_meta *meta, int err)
 {
-	unsigned first = meta->next_copy, n = 0;
-	uint64_t off;
+	int none = 0;
 
-	if (!first)
-		commit_synced_header(meta);
-	if (first == meta->ncopies) {
-		/* Without any it was for the header only. */
-		meta->step = first ? STEP_SYNC : STEP_CLEAN;
-		return 0;
-	}
-	off = meta->slices[first].file_off;
-	while (n < BATCH_IOVS && first + n < meta->ncopies &&
+	if (err)
+		atomic_compare_exchange_strong(&meta->write_err, &none, err);
+	if (atomic_fetch_sub(&meta->pending, 1) != 1)
+		return QED_PENDING;
+	return atomic_load(&meta->write_err);
+}
+
+static void table_write_done(struct qed_io *io, int err)
+{
+	struct qed_meta *meta = ((struct table_write *)io)->meta;
+
+	err = table_write_end(meta, err);
+	if (err != QED_PENDING)
+		commit_run(meta, err);
+}
+
+/* Starts the write of the run of copies that begins at `first`: how many. */
+static unsigned start_run(struct qed_meta *meta, unsigned first)
+{
+	struct table_write *write = &meta->writes[first];
+	struct iovec *iov = &meta->iovs[first];
+	uint64_t off = meta->slices[first].file_off;
+	unsigned n = 0;
+	int ret;
+
+	while (first + n < meta->ncopies &&
 	       meta->slices[first + n].file_off ==
 		       off + (uint64_t)n * QED_SLICE_BYTES) {
-		meta->iov[n].iov_base = meta->slices[first + n].page;
-		meta->iov[n].iov_len = QED_SLICE_BYTES;
+		iov[n].iov_base = meta->slices[first + n].page;
+		iov[n].iov_len = QED_SLICE_BYTES;
 		n++;
 	}
-	meta->next_copy += n;
-	return start_write(meta, (int)n, (uint64_t)n * QED_SLICE_BYTES, off);
+	write->meta = meta;
+	write->io = (struct qed_io){ .op = QED_OP_WRITE,
+				     .file_off = off,
+				     .len = (uint64_t)n * QED_SLICE_BYTES,
+				     .iov = iov,
+				     .iovcnt = (int)n,
+				     .done = table_write_done };
+	atomic_fetch_add(&meta->pending, 1);
+	ret = qed_file_start(meta->file, &write->io);
+	if (ret != QED_PENDING)
+		table_write_end(meta, ret);
+	return n;
+}
+
+/* Writes the copies, all runs of neighbours side by side. */
+static int commit_tables(struct qed_meta *meta)
+{
+	unsigned next = 0, n = meta->ncopies;
+
+	commit_synced_header(meta);
+	if (!n) {
+		meta->step = STEP_CLEAN;	/* it was for the header only */
+		return 0;
+	}
+	meta->step = STEP_SYNC;
+	atomic_store(&meta->pending, 1);
+	atomic_store(&meta->write_err, 0);
+	while (next < n)
+		next += start_run(meta, next);
+	return table_write_end(meta, 0);
 }
 
 static int commit_sync(struct qed_meta *meta)

@@ -205,8 +205,66 @@ void qed_reclaim_leave(struct qed_reclaim *reclaim, unsigned token)
 		poll(reclaim);
 }
 
+/* Two ascending lists become one. */
+static struct qed_free_range *merge(struct qed_free_range *a,
+				    struct qed_free_range *b)
+{
+	struct qed_free_range *list = NULL, **tail = &list;
+
+	while (a && b) {
+		struct qed_free_range **first =
+			a->file_off < b->file_off ? &a : &b;
+
+		*tail = *first;
+		tail = &(*tail)->next;
+		*first = *tail;
+	}
+	*tail = a ? a : b;
+	return list;
+}
+
+/* Merge sort from the bottom up: list k holds 2^k ranges or none. */
+static struct qed_free_range *sort(struct qed_free_range *ranges)
+{
+	struct qed_free_range *lists[32] = { NULL }, *all = NULL;
+
+	while (ranges) {
+		struct qed_free_range *one = ranges;
+		int k = 0;
+
+		ranges = ranges->next;
+		one->next = NULL;
+		for (; lists[k]; k++) {
+			one = merge(lists[k], one);
+			lists[k] = NULL;
+		}
+		lists[k] = one;
+	}
+	for (int k = 0; k < 32; k++)
+		all = merge(lists[k], all);
+	return all;
+}
+
+/* Neighbours become one range: fewer punches, longer ones. */
+static void join_neighbours(struct qed_free_range *range)
+{
+	while (range && range->next) {
+		struct qed_free_range *next = range->next;
+
+		if (range->file_off + range->len != next->file_off) {
+			range = next;
+			continue;
+		}
+		range->len += next->len;
+		range->next = next->next;
+		free(next);
+	}
+}
+
 void qed_reclaim_add(struct qed_reclaim *reclaim, struct qed_free_range *ranges)
 {
+	ranges = sort(ranges);
+	join_neighbours(ranges);
 	pthread_mutex_lock(&reclaim->lock);
 	reclaim->next = append(ranges, reclaim->next);
 	pthread_mutex_unlock(&reclaim->lock);
