@@ -216,9 +216,9 @@ static void log_failure(struct qedfs_request *request, int64_t result)
 }
 
 /* What the kernel knows of the space in use may be out of date by now. */
-static void notify_outdated(struct qedfs_io *io)
+static void notify_outdated(struct qedfs_io *io, bool now)
 {
-	if (qedfs_tree_outdated(io->tree))
+	if (qedfs_tree_outdated(io->tree, now))
 		fuse_lowlevel_notify_inval_inode(io->session,
 						 io->tree->file_ino, -1, 0);
 }
@@ -228,7 +228,7 @@ static void answer_write(struct qedfs_request *request)
 {
 	struct qedfs_io *io = request->io;
 
-	notify_outdated(io);
+	notify_outdated(io, false);
 	if (request->overruns)
 		qedfs_overrun_write(io->overrun, request->req, request->size);
 	else
@@ -298,7 +298,7 @@ static void allocate_done(void *opaque, int64_t result)
 {
 	struct qedfs_request *request = opaque;
 
-	notify_outdated(request->io);
+	notify_outdated(request->io, true);
 	fuse_reply_err(request->req, result < 0 ? (int)-result : 0);
 	put(request->io, request);
 }
@@ -325,8 +325,14 @@ static void flush_done(void *opaque, int64_t result)
 {
 	struct qedfs_request *request = opaque;
 
+	notify_outdated(request->io, true);
 	fuse_reply_err(request->req, result < 0 ? (int)-result : request->err);
 	put(request->io, request);
+}
+
+void qedfs_io_closed(struct qedfs_io *io)
+{
+	notify_outdated(io, true);
 }
 
 void qedfs_io_flush(struct qedfs_io *io, fuse_req_t req, int err)

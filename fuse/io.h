@@ -54,6 +54,9 @@ void qedfs_io_write(struct qedfs_io *io, fuse_req_t req, const void *data,
 /* Answers with the flush's error, else with `err` (positive, or 0). */
 void qedfs_io_flush(struct qedfs_io *io, fuse_req_t req, int err);
 
+/* A handle was closed: whoever looks next sees the space in use as it is. */
+void qedfs_io_closed(struct qedfs_io *io);
+
 /* How qedfs_io_allocate() changes a range of the disk. */
 enum qedfs_range {
 	QEDFS_RANGE_ZERO,		/* reads as zeroes, space given back */

@@ -88,11 +88,26 @@ static void answer_attributes(fuse_req_t req, uint64_t ino)
 		fuse_reply_attr(req, &st, KEEP_SECONDS);
 }
 
-static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+static struct qedfs_handle *handle_of(const struct fuse_file_info *fi)
+{
+	return (struct qedfs_handle *)(uintptr_t)fi->fh;
+}
+
+/*
+ * It comes with a handle when the kernel is about to read or write, not from
+ * stat(2): a program that has written past the end is told (overrun.h).
+ */
+static void op_getattr(fuse_req_t req, fuse_ino_t ino,
+		       struct fuse_file_info *fi)
 {
 	struct qedfs_mount *mount = mount_of(req);
+	int err = fi ? qedfs_overrun_collect(&mount->overrun, handle_of(fi)) :
+		       0;
 
-	(void)fi;
+	if (err) {
+		fuse_reply_err(req, err);
+		return;
+	}
 	if (ino == mount->tree->file_ino &&
 	    qedfs_overrun_hold(&mount->overrun, NULL, req, answer_attributes,
 			       ino))
@@ -154,7 +169,8 @@ static void op_statfs(fuse_req_t req, fuse_ino_t ino)
 		fuse_reply_statfs(req, &st);
 }
 
-static void op_opendir(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+static void op_opendir(fuse_req_t req, fuse_ino_t ino,
+		       struct fuse_file_info *fi)
 {
 	(void)ino;
 	fi->cache_readdir = 1;
@@ -193,11 +209,6 @@ static void op_readdir(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
  * Open files.
  */
 
-static struct qedfs_handle *handle_of(const struct fuse_file_info *fi)
-{
-	return (struct qedfs_handle *)(uintptr_t)fi->fh;
-}
-
 static void give_up(struct qedfs_mount *mount, struct qedfs_handle *handle)
 {
 	if (handle->writes)
@@ -234,7 +245,8 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 		give_up(mount, handle);	/* interrupted: no release follows */
 }
 
-static void op_release(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
+static void op_release(fuse_req_t req, fuse_ino_t ino,
+		       struct fuse_file_info *fi)
 {
 	(void)ino;
 	give_up(mount_of(req), handle_of(fi));
@@ -292,6 +304,8 @@ static void op_flush(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	int err = qedfs_overrun_collect(&mount->overrun, handle);
 
 	(void)ino;
+	if (handle->writes)
+		qedfs_io_closed(&mount->io);
 	if (!qedfs_overrun_hold(&mount->overrun, handle, req, answer_error,
 				(uint64_t)err))
 		fuse_reply_err(req, err);

@@ -249,6 +249,8 @@ void qedfs_overrun_write(struct qedfs_overrun *overrun, fuse_req_t req,
 					     size);
 	}
 	pthread_mutex_unlock(&overrun->lock);
+	/* The next write asks for attributes again, and hears of this one. */
+	fuse_lowlevel_notify_inval_inode(overrun->session, overrun->ino, -1, 0);
 	if (!parked)
 		answer_write(req, size);
 	if (first)

@@ -8,8 +8,11 @@
  * the file's size has to be put right.  What is done:
  *   - The late write is answered as if it had succeeded, but remembered.  Every
  *     handle that was open for writing at the time gets EFBIG, once, from its
- *     next fsync or close.  (An error given to the late write itself would come
+ *     next write, fsync or close.  (An error given to the late write itself would come
  *     out of close(2) as EIO, which is for the host's storage alone.)
+ *     A program that goes on writing gets it from write(2): before each buffered
+ *     write the kernel asks, by the handle, for attributes that are out of date,
+ *     and passes an error on.
  *   - A thread of its own truncates the file, through the mount, to the size
  *     that it has.  That sets the kernel's size and drops the pages.
  *   - A late write is not answered before that thread has the file open, nor a

@@ -6,6 +6,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #define STAT_BLOCK 512u			/* the unit of st_blocks */
 
@@ -177,11 +178,24 @@ int qedfs_tree_statfs(const struct qedfs_tree *tree, struct statvfs *st)
 	return 0;
 }
 
-bool qedfs_tree_outdated(struct qedfs_tree *tree)
+/* Is this the first call in a new second? */
+static bool second_passed(struct qedfs_tree *tree)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC_COARSE, &now);
+	if (atomic_load_explicit(&tree->looked, memory_order_relaxed) ==
+	    (long)now.tv_sec)
+		return false;
+	return atomic_exchange(&tree->looked, (long)now.tv_sec) !=
+	       (long)now.tv_sec;
+}
+
+bool qedfs_tree_outdated(struct qedfs_tree *tree, bool now)
 {
 	struct qed_image_info info;
 
-	if (!tree->shown)
+	if (!tree->shown || (!now && !second_passed(tree)))
 		return false;
 	qed_image_get_info(tree->image, &info);
 	if (info.allocated == tree->shown_allocated)
