@@ -265,10 +265,14 @@ static void op_read(fuse_req_t req, fuse_ino_t ino, size_t size, off_t off,
  * Not every kernel follows a write to a file opened with O_SYNC or O_DSYNC by a
  * FSYNC request, in every mode.  Where one does, its flush finds nothing to do.
  * Writes from the cache may carry any handle's flags; the kernel sees to those.
+ * To an O_DIRECT write that is cut short the kernel says EIO: better refuse it
+ * whole, for what it is.
  */
 static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 		     size_t size, off_t off, struct fuse_file_info *fi)
 {
+	struct qedfs_mount *mount = mount_of(req);
+	uint64_t disk = mount->tree->size;
 	unsigned flags = 0;
 
 	(void)ino;
@@ -276,8 +280,12 @@ static void op_write(fuse_req_t req, fuse_ino_t ino, const char *buf,
 		flags |= QEDFS_WRITE_LATE;
 	else if (fi->flags & (O_SYNC | O_DSYNC))
 		flags |= QEDFS_WRITE_DURABLE;
-	qedfs_io_write(&mount_of(req)->io, req, buf, size, (uint64_t)off,
-		       flags);
+	if (!fi->writepage && fi->flags & O_DIRECT &&
+	    (size > disk || (uint64_t)off > disk - size))
+		fuse_reply_err(req, EFBIG);
+	else
+		qedfs_io_write(&mount->io, req, buf, size, (uint64_t)off,
+			       flags);
 }
 
 static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,

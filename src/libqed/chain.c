@@ -238,6 +238,5 @@ void qed_chain_close(struct qed_chain *chain)
 	free(chain->layers);
 	free(chain->backing_path);
 	qed_l2cache_destroy(chain->cache);
-	qed_engine_destroy(chain->engine);
 	memset(chain, 0, sizeof(*chain));
 }

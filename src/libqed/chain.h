@@ -18,7 +18,7 @@ struct qed_chain {
 };
 
 /*
- * The caller has set chain->engine, the rest is zero.
+ * The caller has set chain->engine, which stays its own; the rest is zero.
  * Opens and locks every file of the chain, and loads the L1 tables of all but a
  * writable top image (its open may have to repair it first).  0, or -errno after
  * one error message; on failure too the chain is to be closed.

@@ -110,9 +110,15 @@ static int make_writable(struct qed_image *image, unsigned commit_seconds)
 	return ret;
 }
 
+/*
+ * The engine goes first: its threads may still be on their way out of the
+ * completion that ended the last request.
+ */
 static void image_free(struct qed_image *image)
 {
 	qed_ticker_stop(image->ticker);
+	qed_engine_destroy(image->chain.engine);
+	image->chain.engine = NULL;
 	if (image->writable) {
 		qed_meta_destroy(image->meta);
 		qed_reclaim_fini(&image->reclaim);
@@ -212,13 +218,12 @@ static uint64_t allocated(struct qed_image *image)
 	return qed_min(sum, image->size);
 }
 
-static const char *backing_format(const struct qed_image *image)
+static const char *backing_format(const struct qed_image *image,
+				  const struct qed_header *header)
 {
-	const struct qed_layer *top = image->top;
-
-	if (!top->backing_name)
+	if (!image->top->backing_name)
 		return NULL;
-	if (top->header.features & QED_FEATURE_BACKING_FORMAT_NO_PROBE)
+	if (header->features & QED_FEATURE_BACKING_FORMAT_NO_PROBE)
 		return "raw";
 	/* Opened without the flag: then it was found to be one. */
 	return image->chain.n > 1 && !image->chain.layers[1]->raw ? "qed" :
@@ -244,7 +249,7 @@ void qed_image_get_info(struct qed_image *image, struct qed_image_info *info)
 		.l1_table_offset = h->l1_table_offset,
 		.backing_filename = image->top->backing_name,
 		.backing_path = image->chain.backing_path,
-		.backing_format = backing_format(image),
+		.backing_format = backing_format(image, h),
 		.allocated = allocated(image),
 		.writable = image->writable,
 		.nlayers = image->chain.n,

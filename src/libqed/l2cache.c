@@ -453,6 +453,17 @@ void qed_l2cache_put(struct qed_l2cache *cache, struct qed_slice *slice)
 	pthread_mutex_unlock(&cache->lock);
 }
 
+static void make_dirty_locked(struct qed_l2cache *cache,
+			      struct qed_slice *slice)
+{
+	if (slice->dirty)
+		return;
+	slice->dirty = true;
+	slice->dirty_next = cache->dirty_head;
+	cache->dirty_head = slice;
+	atomic_fetch_add(&cache->ndirty, 1);
+}
+
 void qed_l2cache_set(struct qed_l2cache *cache, struct qed_slice *slice,
 		     unsigned index, unsigned n, uint64_t first,
 		     uint32_t stride)
@@ -462,12 +473,15 @@ void qed_l2cache_set(struct qed_l2cache *cache, struct qed_slice *slice,
 		atomic_store_explicit(&slice->entries[index + i],
 				      first + (uint64_t)i * stride,
 				      memory_order_release);
-	if (!slice->dirty) {
-		slice->dirty = true;
-		slice->dirty_next = cache->dirty_head;
-		cache->dirty_head = slice;
-		atomic_fetch_add(&cache->ndirty, 1);
-	}
+	make_dirty_locked(cache, slice);
+	pthread_mutex_unlock(&cache->lock);
+}
+
+void qed_l2cache_put_back(struct qed_l2cache *cache, struct qed_slice *slice)
+{
+	pthread_mutex_lock(&cache->lock);
+	make_dirty_locked(cache, slice);
+	slice->pins--;
 	pthread_mutex_unlock(&cache->lock);
 }
 

@@ -111,6 +111,9 @@ struct qed_dirty_slice {
 unsigned qed_l2cache_collect(struct qed_l2cache *cache,
 			     struct qed_dirty_slice *out, unsigned max);
 
+/* Undoes collect for a slice that was not written: dirty again, pin dropped. */
+void qed_l2cache_put_back(struct qed_l2cache *cache, struct qed_slice *slice);
+
 struct qed_l2cache_stats {
 	uint64_t loads;			/* slices read from a file */
 	uint64_t slots;			/* slices in memory, in use or not */

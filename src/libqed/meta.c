@@ -89,10 +89,11 @@ struct qed_meta {
 	/* the running commit's */
 	enum step step;
 	struct qed_waitlist serving;
-	bool clean, header, pre_sync, again;
+	bool clean, header, pre_sync, barrier_taken, again;
 	bool need_check_on_disk;
 	struct qed_free_range *freeing;	/* whose loss it makes durable */
 	uint64_t covers;		/* data writes that its sync covers */
+	uint64_t grown;			/* the file reaches here */
 	struct qed_io io;
 	struct iovec header_iov;
 	uint8_t header_buf[QED_HEADER_BYTES];
@@ -328,7 +329,7 @@ static int commit_begin(struct qed_meta *meta)
 	take_freed_locked(meta);
 	meta->ncopies = meta->nslices;
 	copy_l1_locked(meta);
-	meta->pre_sync = meta->barrier;
+	meta->pre_sync = meta->barrier_taken = meta->barrier;
 	meta->barrier = meta->again && meta->barrier;
 	if (meta->ncopies)
 		atomic_fetch_add(&meta->commits, 1);
@@ -358,9 +359,9 @@ static int commit_grow(struct qed_meta *meta)
 		meta->ncopies ? qed_alloc_grow_target(meta->alloc) : 0;
 
 	meta->step = STEP_PRE_SYNC;
+	meta->grown = target;
 	if (!target)
 		return 0;
-	qed_alloc_note_written(meta->alloc, target);
 	meta->io = (struct qed_io){ .op = QED_OP_GROW,
 				    .file_off = target - 1,
 				    .len = 1,
@@ -371,6 +372,7 @@ static int commit_grow(struct qed_meta *meta)
 static int commit_pre_sync(struct qed_meta *meta)
 {
 	meta->step = STEP_TABLES;
+	qed_alloc_note_written(meta->alloc, meta->grown);
 	return meta->pre_sync ? start_sync(meta) : 0;
 }
 
@@ -531,6 +533,42 @@ static void commit_failed(struct qed_meta *meta, int err)
 		      meta->file->path, strerror(-err));
 }
 
+/*
+ * The host was too full for the file to grow over the clusters in use.  No table
+ * has been written, so nothing is lost: what was taken is dirty as before, and a
+ * later flush may succeed.
+ */
+static void commit_put_back(struct qed_meta *meta)
+{
+	uint64_t base = meta->layer->header.l1_table_offset;
+	struct qed_free_range **tail = &meta->freeing;
+
+	pthread_mutex_lock(&meta->lock);
+	for (unsigned i = 0; i < meta->ncopies; i++) {
+		struct qed_dirty_slice *copy = &meta->slices[i];
+		uint64_t s = (copy->file_off - base) / QED_SLICE_BYTES;
+
+		if (copy->slice) {
+			qed_l2cache_put_back(meta->cache, copy->slice);
+			continue;
+		}
+		meta->l1_ndirty += !meta->l1_dirty[s];
+		meta->l1_dirty[s] = 1;
+	}
+	while (*tail)
+		tail = &(*tail)->next;
+	*tail = meta->freed;
+	meta->freed = meta->freeing;
+	meta->freeing = NULL;
+	meta->barrier |= meta->barrier_taken;
+	pthread_mutex_unlock(&meta->lock);
+}
+
+static bool no_space_to_grow(const struct qed_meta *meta, int err)
+{
+	return meta->step == STEP_PRE_SYNC && (err == -ENOSPC || err == -EDQUOT);
+}
+
 /* Ends a commit: true if another is due. */
 static bool commit_end(struct qed_meta *meta, int err)
 {
@@ -539,7 +577,9 @@ static bool commit_end(struct qed_meta *meta, int err)
 
 	qed_waitlist_init(&served);
 	qed_waitlist_init(&admitted);
-	if (err)
+	if (no_space_to_grow(meta, err))
+		commit_put_back(meta);
+	else if (err)
 		commit_failed(meta, err);
 	pthread_mutex_lock(&meta->lock);
 	qed_waitlist_move(&served, &meta->serving);
@@ -554,7 +594,7 @@ static bool commit_end(struct qed_meta *meta, int err)
 	meta->again = meta->clean = false;
 	pthread_mutex_unlock(&meta->lock);
 	qed_waitlist_wake(&served, err);
-	qed_waitlist_wake(&admitted, err ? -EIO : 0);
+	qed_waitlist_wake(&admitted, err);
 	return more;
 }
 
