@@ -5,11 +5,29 @@
 # --- unit tests: one program each, from unit-NAME.c ---------------------------
 
 unit_programs = \
+	%D%/unit/unit-async \
 	%D%/unit/unit-create \
+	%D%/unit/unit-engine \
 	%D%/unit/unit-format \
 	%D%/unit/unit-lock \
 	%D%/unit/unit-size \
+	%D%/unit/unit-syncs \
 	%D%/unit/unit-util
+
+# The engine, and what else the tests below share.
+fake_engine_sources = \
+	%D%/lib/calls.c \
+	%D%/lib/calls.h \
+	%D%/lib/fake-engine.c \
+	%D%/lib/fake-engine.h \
+	%D%/lib/model.c \
+	%D%/lib/model.h \
+	%D%/lib/rng.h \
+	%D%/lib/walk.c \
+	%D%/lib/walk.h
+%C%_unit_unit_async_SOURCES = %D%/unit/unit-async.c $(fake_engine_sources)
+%C%_unit_unit_engine_SOURCES = %D%/unit/unit-engine.c $(fake_engine_sources)
+%C%_unit_unit_syncs_SOURCES = %D%/unit/unit-syncs.c $(fake_engine_sources)
 
 # Of qedimg, not of the library.
 %C%_unit_unit_size_SOURCES = \
@@ -27,6 +45,23 @@ endif
 # here is built from its namesake .c file, and linked with this.
 LDADD = libqed-core.la $(CMOCKA_LIBS)
 
+# --- the library against failing operations and power cuts ---------------------
+
+LIBRARY_TESTS = \
+	%D%/crash/explorer \
+	%D%/fault/test-fault
+%C%_crash_explorer_SOURCES = \
+	%D%/crash/explorer.c \
+	%D%/crash/explorer.h \
+	%D%/crash/history.c \
+	%D%/crash/state.c \
+	%D%/crash/verify.c \
+	%D%/crash/workload.c \
+	$(fake_engine_sources)
+%C%_crash_explorer_LDADD = libqed-core.la
+%C%_fault_test_fault_SOURCES = %D%/fault/test-fault.c $(fake_engine_sources)
+%C%_fault_test_fault_LDADD = libqed-core.la
+
 # --- system tests: real mounts, for root ---------------------------------------
 
 system_tests = \
@@ -35,8 +70,11 @@ system_tests = \
 	%D%/system/test-file.sh \
 	%D%/system/test-fstab.sh \
 	%D%/system/test-geometry.sh \
+	%D%/system/test-kill.sh \
+	%D%/system/test-large.sh \
 	%D%/system/test-locks.sh \
 	%D%/system/test-malformed.sh \
+	%D%/system/test-memcg.sh \
 	%D%/system/test-mount.sh \
 	%D%/system/test-need-check.sh \
 	%D%/system/test-qedimg.sh \
@@ -50,6 +88,7 @@ system_programs = \
 	%D%/images/mkimage \
 	%D%/system/fileop \
 	%D%/system/leaks \
+	%D%/system/ledger \
 	%D%/system/measure \
 	%D%/system/randomio \
 	%D%/system/readat \
@@ -57,6 +96,7 @@ system_programs = \
 %C%_images_mkimage_LDADD =
 %C%_system_fileop_LDADD =
 %C%_system_leaks_LDADD =
+%C%_system_ledger_LDADD =
 %C%_system_measure_LDADD =
 %C%_system_randomio_LDADD =
 %C%_system_readat_LDADD =
@@ -75,11 +115,11 @@ include %D%/images/local.mk
 # --- running them ---------------------------------------------------------------
 
 # The tests that must also be clean under ThreadSanitizer.
-TSAN_TESTS = $(UNIT_TESTS)
+TSAN_TESTS = $(UNIT_TESTS) $(LIBRARY_TESTS)
 
-check_PROGRAMS += $(UNIT_TESTS) $(system_programs)
+check_PROGRAMS += $(UNIT_TESTS) $(LIBRARY_TESTS) $(system_programs)
 
-TESTS += $(UNIT_TESTS) $(SYSTEM_TESTS)
+TESTS += $(UNIT_TESTS) $(LIBRARY_TESTS) $(SYSTEM_TESTS)
 TEST_EXTENSIONS = .sh
 
 AM_TESTS_ENVIRONMENT = \
@@ -94,14 +134,15 @@ SH_LOG_COMPILER = $(SHELL) $(top_srcdir)/scripts/run-test $(SHELL)
 .PHONY: check-unit check-system check-tsan check-valgrind soak
 
 check-unit:
-	$(MAKE) $(AM_MAKEFLAGS) check SYSTEM_TESTS=
+	$(MAKE) $(AM_MAKEFLAGS) check LIBRARY_TESTS= SYSTEM_TESTS=
 
 check-system:
-	$(MAKE) $(AM_MAKEFLAGS) check UNIT_TESTS=
+	$(MAKE) $(AM_MAKEFLAGS) check UNIT_TESTS= LIBRARY_TESTS=
 
 # For a tree configured with --enable-sanitizer=thread.
 check-tsan:
-	$(MAKE) $(AM_MAKEFLAGS) check UNIT_TESTS='$(TSAN_TESTS)' SYSTEM_TESTS=
+	$(MAKE) $(AM_MAKEFLAGS) check UNIT_TESTS='$(TSAN_TESTS)' LIBRARY_TESTS= \
+		SYSTEM_TESTS=
 
 check-valgrind:
 	QED_TEST_WRAPPER='valgrind -q --leak-check=full --error-exitcode=99' \

@@ -145,7 +145,7 @@ int qed_meta_create(struct qed_layer *layer, struct qed_alloc *alloc,
 	copies = meta->max_slices + l1_slices(layer);
 	/* Touched only as far as a commit needs it. */
 	meta->slices = calloc(copies, sizeof(*meta->slices));
-	meta->pages = malloc(copies * QED_SLICE_BYTES);
+	meta->pages = calloc(copies, QED_SLICE_BYTES);
 	meta->iovs = calloc(copies, sizeof(*meta->iovs));
 	meta->writes = calloc(copies, sizeof(*meta->writes));
 	meta->l1_dirty = calloc(1, l1_slices(layer) + 1);

@@ -113,11 +113,11 @@ sanitizer_reports() (
 
 on_exit() {
 	status=$?
-	trap '' HUP INT TERM
+	trap '' HUP INT PIPE TERM
 	set +e
 	run_cleanups || [ "$status" -ne 0 ] || status=1
 	sanitizer_reports || status=1
-	kill -TERM "$watchdog" 2>/dev/null
+	[ -z "$watchdog" ] || kill -TERM "$watchdog" 2>/dev/null
 	if [ -n "${QED_TEST_KEEP:-}" ]; then
 		say "kept $TMP" >&2
 	else
@@ -134,20 +134,18 @@ watch_over() {
 	trap 'kill $sleeper; exit 0' TERM
 	wait "$sleeper" || exit 0
 	for state in "$TMP"/.mounts/*; do
-		[ ! -e "$state/connection" ] || abort_fuse "$state"
+		[ ! -e "$state/connection" ] || abort_fuse "$state" || :
 	done
 	echo "$(basename "$0"): took more than $1 s" >"$TMP/.timeout"
 	kill -TERM $$
 }
 
+watchdog=
 trap on_exit EXIT
 trap 'exit 129' HUP
 trap 'exit 130' INT
+trap 'exit 141' PIPE
 trap '[ ! -e "$TMP/.timeout" ] || cat "$TMP/.timeout" >&2; exit 143' TERM
-limit=${TEST_TIMEOUT:-600}	# what scripts/run-test allows; 0: no limit
-limit=$((limit > 60 ? limit - 60 : limit > 0 ? limit : 86400))
-(watch_over "$limit") </dev/null >/dev/null 2>&1 &
-watchdog=$!
 
 # requires PROG…: the test needs these programs (paths or names)
 requires() {
@@ -184,12 +182,16 @@ mount_pid() {
 	cat "$(mount_state "$1")/pid"
 }
 
-# abort_fuse STATE: fails every request of a mount, the last resort
+# abort_fuse STATE: fails every request of a mount, the last resort.  Only while
+# it is mounted: later the number may be that of another connection.
 abort_fuse() (
-	[ -n "$(ls /sys/fs/fuse/connections)" ] ||
+	number=$(cat "$1/connection")
+	awk -v "dir=$(cat "$1/dir")" -v "device=0:$number" '
+		$5 == dir && $3 == device { found = 1 }
+		END { exit !found }' /proc/self/mountinfo || exit 0
+	is_mounted /sys/fs/fuse/connections ||
 		mount -t fusectl none /sys/fs/fuse/connections
-	abort=/sys/fs/fuse/connections/$(cat "$1/connection")/abort
-	[ ! -e "$abort" ] || echo 1 >"$abort"
+	echo 1 >"/sys/fs/fuse/connections/$number/abort"
 )
 
 # Runs the daemon in the foreground, so that its stderr and exit status are
@@ -216,15 +218,22 @@ mount_qed() (
 	state=$(mount_state "$dir")
 	rm -rf "$state"
 	mkdir -p "$state"
-	run_daemon "$state" "$@" "$image" "$dir" </dev/null >/dev/null 2>&1 &
+	run_daemon "$state" "$@" -o "pidfile=$state/pidfile" "$image" "$dir" \
+		</dev/null >/dev/null 2>&1 &
 	runner=$!
 	echo "$runner" >"$state/runner"
+	echo "$dir" >"$state/dir"
 	cleanup drop_qed "$dir"
+	# The connection first: it is what a daemon that hangs is ended by.
 	if ! "$WAITFOR" mount "$dir" "$runner" 60 >"$state/connection"; then
 		rm -f "$state/connection"
 		cat "$state/log" >&2
 		fail "qedfs did not mount $image on $dir"
 	fi
+	"$WAITFOR" file "$state/pidfile" "$runner" 60 || {
+		cat "$state/log" >&2
+		fail "qedfs did not get ready for $image on $dir"
+	}
 )
 
 # limited SECONDS CMD…: the command's status, or 124 when it takes too long
@@ -242,7 +251,6 @@ await_qed() (
 	dir=$1
 	state=$(mount_state "$dir")
 	if ! "$WAITFOR" exit "$(cat "$state/runner")" 60; then
-		abort_fuse "$state"
 		kill -KILL "$(cat "$state/pid")" 2>/dev/null || :
 		touch "$state/ended"
 		fail "the daemon of $dir did not end"
@@ -294,13 +302,12 @@ drop_qed() (
 	state=$(mount_state "$dir")
 	[ ! -e "$state/ended" ] || exit 0
 	if [ -e "$state/connection" ]; then
-		limited 60 umount "$dir" 2>/dev/null || {
+		limited 15 umount "$dir" 2>/dev/null || {
 			abort_fuse "$state"
 			umount -l "$dir" 2>/dev/null || :
 		}
 	fi
-	if ! "$WAITFOR" exit "$(cat "$state/runner")" 60; then
-		[ ! -e "$state/connection" ] || abort_fuse "$state"
+	if ! "$WAITFOR" exit "$(cat "$state/runner")" 15; then
 		kill -KILL "$(cat "$state/pid")" 2>/dev/null || :
 		fail "the daemon of $dir had to be killed"
 	fi
@@ -436,3 +443,10 @@ put_le() (
 need_check_set() {
 	[ "$(($(get_le 64 "$1" 16) & 2))" -ne 0 ]
 }
+
+# ---- the time limit: last, as the watchdog needs the functions above ----
+
+limit=${TEST_TIMEOUT:-600}	# what scripts/run-test allows; 0: no limit
+limit=$((limit > 60 ? limit - 60 : limit > 0 ? limit : 86400))
+(watch_over "$limit") </dev/null >/dev/null 2>&1 &
+watchdog=$!

@@ -26,7 +26,7 @@ own_files() {
 # The disk keeps one big file, whose blocks the layers change at will without
 # harm to the file system.
 make_disk() {
-	own_files 560 tree
+	own_files 400 tree
 	dd if=/dev/urandom of=tree/canvas bs=1M count=32 status=none
 	truncate -s 1G disk.raw
 	mkfs.ext4 -q -F -d tree disk.raw
@@ -142,7 +142,7 @@ new_disk() {
 }
 
 make_disk
-own_files 48 part
+own_files 32 part
 tar -cf part.tar -C part .
 qemu-img convert -f raw -O qed disk.raw disk.qed
 make_chain

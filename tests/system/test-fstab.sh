@@ -6,7 +6,7 @@
 # the system's directories.  In a mount namespace of its own the test puts the
 # built one there.
 
-[ -n "${QED_UNSHARED:-}" ] ||
+[ "$(id -u)" -ne 0 ] || [ -n "${QED_UNSHARED:-}" ] ||
 	QED_UNSHARED=1 exec unshare --mount /bin/sh "$0" "$@"
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh

@@ -9,15 +9,20 @@
  *		to be absolute and canonical (looking at it could hang), and
  *		prints the number of its connection in /sys/fs/fuse/connections; fails
  *		at once when the process ends before that
+ *	waitfor file PATH PID SECONDS
+ *		until the file is there and not empty; likewise
  *
  * Exit status 0, or 1 when it did not happen (in time).
  */
 #include <errno.h>
+#include <libgen.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/inotify.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
@@ -109,23 +114,53 @@ static bool find_mount(const char *path)
 	return found;
 }
 
-static int wait_mount(const char *path, const char *pid, long deadline)
+/* Until `there(path)`, looked at again after each of `events` on `fd`. */
+static int wait_until(bool (*there)(const char *path), const char *path,
+		      int fd, short events, const char *pid, long deadline)
 {
-	FILE *table = fopen("/proc/self/mountinfo", "re");
 	struct pollfd fds[2] = {
-		{ .fd = table ? fileno(table) : -1, .events = POLLPRI },
+		{ .fd = fd, .events = events },
 		{ .fd = open_pid(pid), .events = POLLIN },
 	};
+	char buf[4096];
 
-	if (!table || (fds[1].fd < 0 && errno != ESRCH))
+	if (fd < 0 || (fds[1].fd < 0 && errno != ESRCH))
 		return 1;
-	while (!find_mount(path)) {
+	while (!there(path)) {
 		if (fds[1].fd < 0 || poll_until(fds, 2, deadline) <= 0)
 			return 1;
 		if (fds[1].revents)
-			return find_mount(path) ? 0 : 1;
+			return there(path) ? 0 : 1;
+		if (events == POLLIN && read(fd, buf, sizeof(buf)) < 0)
+			return 1;
 	}
 	return 0;
+}
+
+static int wait_mount(const char *path, const char *pid, long deadline)
+{
+	FILE *table = fopen("/proc/self/mountinfo", "re");
+
+	return wait_until(find_mount, path, table ? fileno(table) : -1, POLLPRI,
+			  pid, deadline);
+}
+
+static bool has_content(const char *path)
+{
+	struct stat st;
+
+	return stat(path, &st) == 0 && st.st_size > 0;
+}
+
+static int wait_file(const char *path, const char *pid, long deadline)
+{
+	char *copy = strdup(path);
+	int fd = inotify_init1(IN_CLOEXEC);
+
+	if (!copy || inotify_add_watch(fd, dirname(copy),
+				       IN_CLOSE_WRITE | IN_MOVED_TO) < 0)
+		return 1;
+	return wait_until(has_content, path, fd, POLLIN, pid, deadline);
 }
 
 int main(int argc, char **argv)
@@ -135,7 +170,10 @@ int main(int argc, char **argv)
 	if (argc == 5 && strcmp(argv[1], "mount") == 0)
 		return wait_mount(argv[2], argv[3],
 				  now_ms() + atol(argv[4]) * 1000);
+	if (argc == 5 && strcmp(argv[1], "file") == 0)
+		return wait_file(argv[2], argv[3],
+				 now_ms() + atol(argv[4]) * 1000);
 	fprintf(stderr, "usage: waitfor exit PID SECONDS\n"
-			"       waitfor mount PATH PID SECONDS\n");
+			"       waitfor mount|file PATH PID SECONDS\n");
 	return 2;
 }
