@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * floor [-w] FILE MOUNTPOINT
+ * floor [-w] FILE DIRECTORY
  *
- * The yardstick of the benchmarks: shows one raw file on another by FUSE, with
- * as little work as a daemon can do for it.  One system call takes a request,
+ * The yardstick of the benchmarks: shows a raw file as DIRECTORY/disk by FUSE,
+ * with as little work as a daemon can do for it.  One system call takes a request,
  * one reads or writes the file, one answers; every worker has one buffer for
  * good.  It stays in the foreground, and ends when it is unmounted.
  *
@@ -31,6 +31,7 @@
 #define MAX_BACKGROUND 128u
 #define THREADS 10u
 #define KEEP_SECONDS 86400.0
+#define DISK_INO 2u
 
 /* Set before the first request, then constant. */
 static struct {
@@ -69,17 +70,45 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
 }
 
+/* 0 or an errno. */
+static int get_attributes(fuse_ino_t ino, struct stat *st)
+{
+	memset(st, 0, sizeof(*st));
+	if (ino == DISK_INO && fstat(served.fd, st) < 0)
+		return errno;
+	st->st_ino = ino;
+	if (ino == FUSE_ROOT_ID) {
+		st->st_mode = S_IFDIR | 0700;
+		st->st_nlink = 2;
+	}
+	return 0;
+}
+
+static void op_lookup(fuse_req_t req, fuse_ino_t parent, const char *name)
+{
+	struct fuse_entry_param entry = { .ino = DISK_INO,
+					  .attr_timeout = KEEP_SECONDS,
+					  .entry_timeout = KEEP_SECONDS };
+	int err = ENOENT;
+
+	if (parent == FUSE_ROOT_ID && strcmp(name, "disk") == 0)
+		err = get_attributes(DISK_INO, &entry.attr);
+	if (err)
+		fuse_reply_err(req, err);
+	else
+		fuse_reply_entry(req, &entry);
+}
+
 static void op_getattr(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 {
 	struct stat st;
+	int err = get_attributes(ino, &st);
 
 	(void)fi;
-	if (fstat(served.fd, &st) < 0) {
-		fuse_reply_err(req, errno);
-		return;
-	}
-	st.st_ino = ino;
-	fuse_reply_attr(req, &st, KEEP_SECONDS);
+	if (err)
+		fuse_reply_err(req, err);
+	else
+		fuse_reply_attr(req, &st, KEEP_SECONDS);
 }
 
 /* The kernel sets times by itself when it delays writes. */
@@ -144,6 +173,7 @@ static void op_fsync(fuse_req_t req, fuse_ino_t ino, int datasync,
 
 static const struct fuse_lowlevel_ops ops = {
 	.init = op_init,
+	.lookup = op_lookup,
 	.getattr = op_getattr,
 	.setattr = op_setattr,
 	.open = op_open,
@@ -194,7 +224,7 @@ int main(int argc, char **argv)
 {
 	served.writeback = argc == 4 && strcmp(argv[1], "-w") == 0;
 	if (argc != 3 && !served.writeback) {
-		fprintf(stderr, "usage: floor [-w] FILE MOUNTPOINT\n");
+		fprintf(stderr, "usage: floor [-w] FILE DIRECTORY\n");
 		return 2;
 	}
 	served.fd = open(argv[argc - 2], O_RDWR | O_CLOEXEC);

@@ -115,7 +115,7 @@ include %D%/images/local.mk
 # --- running them ---------------------------------------------------------------
 
 # The tests that must also be clean under ThreadSanitizer.
-TSAN_TESTS = $(UNIT_TESTS) $(LIBRARY_TESTS)
+TSAN_TESTS = $(UNIT_TESTS) %D%/system/test-random.sh $(LIBRARY_TESTS)
 
 check_PROGRAMS += $(UNIT_TESTS) $(LIBRARY_TESTS) $(system_programs)
 
