@@ -36,11 +36,14 @@ class Results:
         return statistics.median(sample[key] for sample in samples)
 
     def _ratio(self, workload, server, against):
-        """Of medians of the same rounds; the best where there are several."""
-        ours = self.median(workload, server)
-        others = [self.median(workload, other) for other in against]
-        others = [value for value in others if value]
-        return f"{ours / max(others):.2f}" if ours and others else "-"
+        """The median of the rounds' own ratios, which load that comes and goes
+        moves less than it moves medians; to the best of several."""
+        ours = self.samples.get((workload.name, server), [])
+        others = [self.samples[workload.name, other] for other in against
+                  if (workload.name, other) in self.samples]
+        ratios = [sample["value"] / max(other["value"] for other in row)
+                  for sample, *row in zip(ours, *others) if row]
+        return f"{statistics.median(ratios):.2f}" if ratios else "-"
 
     def _table(self, first, line):
         heads = [first] + line[0]

@@ -53,6 +53,7 @@ LIBRARY_TESTS = \
 %C%_crash_explorer_SOURCES = \
 	%D%/crash/explorer.c \
 	%D%/crash/explorer.h \
+	%D%/crash/files.c \
 	%D%/crash/history.c \
 	%D%/crash/state.c \
 	%D%/crash/verify.c \
@@ -66,6 +67,7 @@ LIBRARY_TESTS = \
 
 system_tests = \
 	%D%/system/test-chain.sh \
+	%D%/system/test-discard.sh \
 	%D%/system/test-e2e.sh \
 	%D%/system/test-file.sh \
 	%D%/system/test-fstab.sh \

@@ -120,11 +120,24 @@ static int by_value(const void *a, const void *b)
 	return x < y ? -1 : x > y;
 }
 
+/* Half of them soon after tables or the header are written: there it matters. */
+static uint64_t choose_cut(const struct history *history, struct rng *rng)
+{
+	const struct event *e;
+
+	if (rng_chance(rng, 50) || !history->nevents)
+		return 1 + rng_below(rng, history->end);
+	do
+		e = &history->events[rng_below(rng, history->nevents)];
+	while (!e->metadata && rng_chance(rng, 95));
+	return qed_min(e->completed + rng_below(rng, 8), history->end);
+}
+
 static void choose_cuts(const struct history *history, struct rng *rng,
 			uint64_t *cuts, unsigned n)
 {
 	for (unsigned i = 0; i < n; i++)
-		cuts[i] = 1 + rng_below(rng, history->end);
+		cuts[i] = choose_cut(history, rng);
 	qsort(cuts, n, sizeof(*cuts), by_value);
 }
 

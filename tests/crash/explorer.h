@@ -2,7 +2,8 @@
 /*
  * The power-cut explorer.
  *
- *	workload.c	runs random requests on an image, with the recording engine
+ *	files.c		makes an image, and a chain below it
+ *	workload.c	runs random requests on it, with the recording engine
  *			and a model of what the disk may hold
  *	history.c	what was recorded, in the order in which it took effect
  *	state.c		files that a power cut could have left
@@ -73,7 +74,14 @@ struct history {
 /* Explains and ends; for what is not the library's fault. */
 void die(const char *what) __attribute__((noreturn));
 
-/* Runs the workload in the working directory. */
+/*
+ * Makes the image TOP in the working directory, empty over what the setup wants;
+ * fills in the history's model and what the file is at first.
+ */
+void make_files(const struct setup *setup, struct rng *rng,
+		struct history *history);
+
+/* Makes the files and runs the workload on them. */
 void workload_run(const struct setup *setup, struct history *history);
 void history_free(struct history *history);
 

@@ -11,13 +11,11 @@
 #include "image.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #define SECTOR      UINT64_C(512)
 #define LEN_MAX     (UINT64_C(160) << 10)
@@ -78,123 +76,6 @@ static void hear(void *opaque, enum qed_log_level level, const char *message)
 		fail(run, "the library says", message);
 		pthread_mutex_unlock(&run->lock);
 	}
-}
-
-/* --- the files ------------------------------------------------------------------- */
-
-/* Fills `content` with what an image's random part of the disk is to hold. */
-static void scribble(struct rng *rng, uint64_t id, uint8_t *content,
-		     uint64_t size)
-{
-	for (int i = 0; i < 24; i++) {
-		uint64_t off = rng_below(rng, size / SECTOR) * SECTOR;
-		uint64_t len = qed_min(size - off,
-				       (1 + rng_below(rng, 200)) * SECTOR);
-
-		model_pattern(id, content + off, off, len);
-	}
-}
-
-static void make_raw(const char *path, const uint8_t *content, uint64_t size)
-{
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-
-	if (fd < 0 || ftruncate(fd, (off_t)size) < 0 ||
-	    pwrite(fd, content, size, 0) != (ssize_t)size)
-		die(path);
-	close(fd);
-}
-
-static void make_image(const struct setup *setup, const char *path,
-		       uint64_t size, const char *backing, const char *format)
-{
-	const struct qed_create_options options = {
-		.virtual_size = size,
-		.cluster_size = setup->cluster,
-		.table_size = setup->table,
-		.backing = backing,
-		.backing_format = format,
-	};
-
-	if (qed_image_create(path, &options) < 0)
-		die(path);
-}
-
-/* An image that is made of the runs of sectors where `mine` is not zero. */
-static void make_backing(const struct setup *setup, const char *path,
-			 const uint8_t *mine, uint64_t size,
-			 const char *backing, const char *format)
-{
-	struct qed_open_options options;
-	struct qed_image *image;
-
-	make_image(setup, path, size, backing, format);
-	qed_open_options_init(&options);
-	options.flags = QED_OPEN_RDWR;
-	options.io = QED_IO_THREADS;
-	if (qed_image_open(path, &options, &image) < 0)
-		die(path);
-	for (uint64_t at = 0; at < size; at += SECTOR)
-		if (mine[at] &&
-		    qed_pwrite(image, mine + at, SECTOR, at) != (int64_t)SECTOR)
-			die(path);
-	if (qed_image_close(image) < 0)
-		die(path);
-}
-
-static void overlay(uint8_t *base, const uint8_t *mine, uint64_t size)
-{
-	for (uint64_t at = 0; at < size; at += SECTOR)
-		if (mine[at])
-			memcpy(base + at, mine + at, SECTOR);
-}
-
-static void make_chain(struct run *run, uint8_t *base, uint64_t size)
-{
-	const struct setup *setup = run->setup;
-	/* Backing files may be shorter than the image, and end anywhere. */
-	uint64_t low = size - rng_below(&run->rng, size / SECTOR / 4) * SECTOR;
-	uint8_t *mine = calloc(1, size);
-
-	if (!mine)
-		die("base");
-	scribble(&run->rng, 1, base, low);
-	if (setup->backing == BACKING_QED) {
-		make_backing(setup, "base.qed", base, low, NULL, NULL);
-		make_image(setup, TOP, size, "base.qed", "qed");
-	} else {
-		make_raw("base.raw", base, low);
-	}
-	if (setup->backing == BACKING_RAW)
-		make_image(setup, TOP, size, "base.raw", "raw");
-	if (setup->backing == BACKING_CHAIN) {
-		scribble(&run->rng, 2, mine, low);
-		make_backing(setup, "mid.qed", mine, low, "base.raw", "raw");
-		overlay(base, mine, low);
-		make_image(setup, TOP, size, "mid.qed", "qed");
-	}
-	free(mine);
-}
-
-static void make_files(struct run *run)
-{
-	uint64_t size = run->setup->disk_size;
-	uint8_t *base = calloc(1, size);
-	struct walk *walk;
-
-	if (!base)
-		die("base");
-	if (run->setup->backing == BACKING_NONE)
-		make_image(run->setup, TOP, size, NULL, NULL);
-	else
-		make_chain(run, base, size);
-	run->history->model = model_create(size, base);
-	free(base);
-	walk = walk_open(TOP);
-	run->history->initial = walk->file;
-	run->history->initial_size = walk->size;
-	walk->file = NULL;
-	walk_close(walk);
 }
 
 /* --- requests -------------------------------------------------------------------- */
@@ -647,7 +528,7 @@ void workload_run(const struct setup *setup, struct history *history)
 	history->setup = *setup;
 	pthread_mutex_init(&run.lock, NULL);
 	pthread_cond_init(&run.fewer, NULL);
-	make_files(&run);
+	make_files(setup, &run.rng, history);
 	choose_places(&run);
 	run.fake = history->fake = fake_create(1);
 	fake_set_recording(run.fake, true);
