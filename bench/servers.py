@@ -79,7 +79,6 @@ class Server:
         self.tools = tools
         self.place = os.path.join(directory, f"disk-{self.name}")
         self.log = os.path.join(directory, f"log-{self.name}")
-        self.pidfile = os.path.join(directory, f"pid-{self.name}")
         self.child = None
         self.running = False
 
@@ -108,10 +107,6 @@ class Server:
 
     def processes(self):
         return [self.child.pid] if self.child else []
-
-    def read_pidfile(self):
-        with open(self.pidfile, encoding="ascii") as file:
-            return int(file.read())
 
     def usage(self):
         """CPU seconds up to now, and the most memory ever resident, in KiB."""
@@ -200,20 +195,16 @@ class Loop(Server):
 
 
 class Qedfs(Server):
+    """In the foreground, as the others: a daemon in a session of its own can
+    get another share of the processors (the kernel's autogroups)."""
     name = "qedfs"
     format = "qed"
     in_directory = True
 
     def launch(self, image):
-        run(self.tools["qedfs"], "-o", f"pidfile={self.pidfile}", image,
-            self.place)
+        self.spawn(self.tools["qedfs"], "-f", image, self.place)
         name = os.path.basename(image).removesuffix(".qed") + ".raw"
         return os.path.join(self.place, name)
-
-    def processes(self):
-        if not os.path.exists(self.pidfile):
-            return []
-        return [self.read_pidfile()]
 
 
 class StorageDaemon(Server):

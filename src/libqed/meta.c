@@ -649,6 +649,11 @@ int qed_meta_flush(struct qed_meta *meta, struct qed_waiter *waiter)
 	return commit_request(meta, false, waiter);
 }
 
+int qed_meta_start_clean(struct qed_meta *meta, struct qed_waiter *waiter)
+{
+	return commit_request(meta, true, waiter);
+}
+
 /* Waits for the next commit's end; `header`: which has to write the header. */
 static int await_commit(struct qed_meta *meta, bool header,
 			struct qed_waiter *waiter)

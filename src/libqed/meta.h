@@ -60,8 +60,9 @@ int qed_meta_flush(struct qed_meta *meta, struct qed_waiter *waiter);
 
 /*
  * The same, and if nothing is dirty afterwards clears NEED_CHECK durably.
- * Blocks; not on an engine's thread.
+ * qed_meta_clean() blocks; not on an engine's thread.
  */
+int qed_meta_start_clean(struct qed_meta *meta, struct qed_waiter *waiter);
 int qed_meta_clean(struct qed_meta *meta);
 
 /* Has a flush failed? */

@@ -31,6 +31,7 @@ enum kind {
 	RESERVE,
 	FLUSH,
 	COMMIT,				/* a flush that promises the user nothing */
+	CLEAN,				/* one that clears NEED_CHECK */
 };
 
 struct run {
@@ -44,7 +45,7 @@ struct run {
 	unsigned flushes_seen;		/* by the engine, under the fake's lock */
 	pthread_mutex_t lock;		/* what follows, and the model */
 	pthread_cond_t fewer;
-	unsigned outstanding, flushing;
+	unsigned outstanding;
 	char last_log[256];
 };
 
@@ -55,7 +56,7 @@ struct request {
 	uint64_t off, len, began;
 	uint8_t *buf;
 	struct iovec iov;
-	struct qed_waiter waiter;	/* COMMIT's */
+	struct qed_waiter waiter;	/* COMMIT's and CLEAN's */
 };
 
 static void fail(struct run *run, const char *what, const char *detail)
@@ -113,8 +114,6 @@ static void request_over(struct request *request, int64_t result)
 		model_end(model, request->op, now, ok);
 	if (request->kind == FLUSH && ok)
 		model_flushed(model, request->began, now);
-	if (request->kind >= FLUSH)
-		run->flushing--;
 	run->outstanding--;
 	pthread_cond_signal(&run->fewer);
 	pthread_mutex_unlock(&run->lock);
@@ -221,14 +220,26 @@ static void request_begin(struct request *request)
 	if (request->kind == WRITE)
 		model_fill(model, request->op, request->buf);
 	run->outstanding++;
-	run->flushing += request->kind >= FLUSH;
 	pthread_mutex_unlock(&run->lock);
+}
+
+/* What the commit interval does, without a clock. */
+static void commit_start(struct request *request)
+{
+	struct qed_meta *meta = request->run->image->meta;
+	int ret;
+
+	request->waiter.wake = commit_woken;
+	ret = request->kind == CLEAN ?
+		      qed_meta_start_clean(meta, &request->waiter) :
+		      qed_meta_flush(meta, &request->waiter);
+	if (ret != QED_PENDING)
+		request_over(request, ret);
 }
 
 static void request_start(struct run *run, struct rng *rng, enum kind kind)
 {
 	struct request *request = request_create(run, rng, kind);
-	int ret;
 
 	request_begin(request);
 	switch (kind) {
@@ -253,11 +264,8 @@ static void request_start(struct run *run, struct rng *rng, enum kind kind)
 		qed_flush(run->image, request_done, request);
 		break;
 	case COMMIT:
-		/* What the commit interval does, without a clock. */
-		request->waiter.wake = commit_woken;
-		ret = qed_meta_flush(run->image->meta, &request->waiter);
-		if (ret != QED_PENDING)
-			request_over(request, ret);
+	case CLEAN:
+		commit_start(request);
 		break;
 	}
 }
@@ -266,7 +274,7 @@ static enum kind random_kind(struct rng *rng)
 {
 	static const unsigned percent[] = {
 		[READ] = 10,	[WRITE] = 52,  [WRITE_ZEROES] = 5, [ZERO] = 12,
-		[RESERVE] = 3, [FLUSH] = 13, [COMMIT] = 5,
+		[RESERVE] = 3, [FLUSH] = 12, [COMMIT] = 4, [CLEAN] = 2,
 	};
 	unsigned n = (unsigned)rng_below(rng, 100), kind = 0;
 
@@ -276,44 +284,6 @@ static enum kind random_kind(struct rng *rng)
 }
 
 /* --- without threads ----------------------------------------------------------------- */
-
-/* NEED_CHECK is cleared while requests are under way; that blocks a thread. */
-struct cleaner {
-	struct run *run;
-	pthread_t thread;
-	_Atomic bool over;
-	bool running;
-};
-
-static void *cleaner_main(void *opaque)
-{
-	struct cleaner *cleaner = opaque;
-
-	qed_meta_clean(cleaner->run->image->meta);
-	atomic_store(&cleaner->over, true);
-	return NULL;
-}
-
-/* Returns when the thread waits for the engine, or for nothing. */
-static void cleaner_start(struct cleaner *cleaner)
-{
-	unsigned before = fake_pending(cleaner->run->fake);
-
-	atomic_store(&cleaner->over, false);
-	cleaner->running = true;
-	if (pthread_create(&cleaner->thread, NULL, cleaner_main, cleaner))
-		die("cleaner");
-	while (!atomic_load(&cleaner->over) &&
-	       fake_pending(cleaner->run->fake) == before)
-		sched_yield();
-}
-
-static void cleaner_join(struct cleaner *cleaner)
-{
-	if (cleaner->running)
-		pthread_join(cleaner->thread, NULL);
-	cleaner->running = false;
-}
 
 static void step(struct run *run)
 {
@@ -327,29 +297,21 @@ static void step(struct run *run)
 
 static void drive(struct run *run)
 {
-	struct cleaner cleaner = { .run = run };
 	unsigned left = run->setup->nrequests;
 	unsigned depth = 1 + (unsigned)rng_below(&run->rng, DEPTH);
 
 	fake_set_manual(run->fake, true);
-	for (;;) {
+	while (left || fake_pending(run->fake)) {
 		bool busy = fake_pending(run->fake);
 
 		if (left && run->outstanding < depth &&
 		    (!busy || rng_chance(&run->rng, 40))) {
 			left--;
-			if (!cleaner.running && !run->flushing &&
-			    rng_chance(&run->rng, 3))
-				cleaner_start(&cleaner);
-			else
-				request_start(run, &run->rng,
-					      random_kind(&run->rng));
+			request_start(run, &run->rng, random_kind(&run->rng));
 		} else if (busy) {
 			step(run);
 		} else {
-			cleaner_join(&cleaner);
-			if (!left || run->outstanding)
-				break;
+			break;
 		}
 	}
 	if (run->outstanding)
