@@ -67,8 +67,10 @@ LIBRARY_TESTS = \
 
 system_tests = \
 	%D%/system/test-chain.sh \
+	%D%/system/test-commit.sh \
 	%D%/system/test-discard.sh \
 	%D%/system/test-e2e.sh \
+	%D%/system/test-failure.sh \
 	%D%/system/test-file.sh \
 	%D%/system/test-fstab.sh \
 	%D%/system/test-geometry.sh \

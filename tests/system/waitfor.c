@@ -11,12 +11,16 @@
  *		at once when the process ends before that
  *	waitfor file PATH PID SECONDS
  *		until the file is there and not empty; likewise
+ *	waitfor until PATH PID SECONDS COMMAND...
+ *		until the command succeeds, which is run again whenever the
+ *		file has changed; likewise
  *
  * Exit status 0, or 1 when it did not happen (in time).
  */
 #include <errno.h>
 #include <libgen.h>
 #include <poll.h>
+#include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -24,6 +28,7 @@
 #include <sys/inotify.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -34,6 +39,8 @@ static long now_ms(void)
 	clock_gettime(CLOCK_MONOTONIC, &t);
 	return t.tv_sec * 1000L + t.tv_nsec / 1000000;
 }
+
+extern char **environ;
 
 /* poll(2) that goes on after signals; like it, 0 when the time is over. */
 static int poll_until(struct pollfd *fds, nfds_t n, long deadline)
@@ -163,6 +170,31 @@ static int wait_file(const char *path, const char *pid, long deadline)
 	return wait_until(has_content, path, fd, POLLIN, pid, deadline);
 }
 
+static char **command;
+
+static bool command_succeeds(const char *path)
+{
+	pid_t pid;
+	int status;
+
+	(void)path;
+	if (posix_spawnp(&pid, command[0], NULL, NULL, command, environ) != 0)
+		return false;
+	while (waitpid(pid, &status, 0) < 0)
+		if (errno != EINTR)
+			return false;
+	return WIFEXITED(status) && WEXITSTATUS(status) == 0;
+}
+
+static int wait_success(const char *path, const char *pid, long deadline)
+{
+	int fd = inotify_init1(IN_CLOEXEC);
+
+	if (inotify_add_watch(fd, path, IN_MODIFY) < 0)
+		return 1;
+	return wait_until(command_succeeds, path, fd, POLLIN, pid, deadline);
+}
+
 int main(int argc, char **argv)
 {
 	if (argc == 4 && strcmp(argv[1], "exit") == 0)
@@ -173,7 +205,13 @@ int main(int argc, char **argv)
 	if (argc == 5 && strcmp(argv[1], "file") == 0)
 		return wait_file(argv[2], argv[3],
 				 now_ms() + atol(argv[4]) * 1000);
+	if (argc >= 6 && strcmp(argv[1], "until") == 0) {
+		command = argv + 5;
+		return wait_success(argv[2], argv[3],
+				    now_ms() + atol(argv[4]) * 1000);
+	}
 	fprintf(stderr, "usage: waitfor exit PID SECONDS\n"
-			"       waitfor mount|file PATH PID SECONDS\n");
+			"       waitfor mount|file PATH PID SECONDS\n"
+			"       waitfor until PATH PID SECONDS COMMAND...\n");
 	return 2;
 }
