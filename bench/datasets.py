@@ -1,29 +1,21 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """The images that are measured, each as raw, QED and qcow2.
 
-full    every cluster holds data
-fresh   an empty disk, made anew for each measurement
-chain   an empty image over one that holds a quarter of the disk, over a
-        raw file with data everywhere; the two below are made once
-deep    the data of "full", spread over 16 layers
+full            every cluster holds data
+chain-1, 3, 16  the same disk as so many layers of one format: each MiB is in
+                one of them, in turn; a raw file can have no layers
+fresh           an empty disk, made anew for each measurement
+cow             an empty image, made anew, over one that holds a quarter of the
+                disk, over a raw file with data everywhere
 """
 
 import os
-import subprocess
+
+from command import run
 
 MIB = 1 << 20
 GIB = 1 << 30
 CLUSTER = 65536
-LAYERS = 16
-
-
-def run(*command):
-    """A command that has to succeed, and is shown if it does not."""
-    done = subprocess.run(command, stdin=subprocess.DEVNULL, text=True,
-                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command)}: {done.stdout.strip()}")
-    return done.stdout
 
 
 def random_file(path, size):
@@ -33,85 +25,107 @@ def random_file(path, size):
             file.write(os.urandom(MIB))
 
 
+def copy_pieces(source, path, size, pieces):
+    """A file of this size with these MiB of the source, and holes."""
+    with open(source, "rb") as data, open(path, "wb") as file:
+        file.truncate(size)
+        for piece in pieces:
+            data.seek(piece * MIB)
+            file.seek(piece * MIB)
+            file.write(data.read(MIB))
+
+
 class Datasets:
     """Makes images in a directory, when they are first asked for."""
 
     FRESH_SIZE = 64 * GIB
+    # How much of the directory all of them take, in units of the size.
+    SPACE = 12
 
     def __init__(self, directory, size):
         self.directory = directory
-        self.size = size            # bytes of data in "full" and "chain"
+        self.size = size            # bytes of data in all but "fresh"
         self.makers = {"full": self._full, "fresh": self._fresh,
-                       "chain": self._chain, "deep": self._deep}
+                       "cow": self._cow,
+                       "chain-1": lambda form: self._chain(1, form),
+                       "chain-3": lambda form: self._chain(3, form),
+                       "chain-16": lambda form: self._chain(16, form)}
 
     def get(self, kind, image_format):
-        """The path of such an image; None if the format has none."""
+        """The files of such an image, the one to open first; none if the
+        format has no such image."""
         return self.makers[kind](image_format)
 
     def disk_size(self, kind):
+        """Bytes, as the user of the disk sees it."""
         return self.FRESH_SIZE if kind == "fresh" else self.size
+
+    @staticmethod
+    def once(kind):
+        """Whether the image is of no use after its first measurement."""
+        return kind in ("fresh", "cow")
 
     def _path(self, name):
         return os.path.join(self.directory, name)
 
-    def _full(self, image_format):
-        path = self._path(f"full.{image_format}")
-        if os.path.exists(path):
-            return path
-        if image_format == "raw":
-            random_file(path, self.size)
-        else:
-            run("qemu-img", "convert", "-f", "raw", "-O", image_format,
-                self._full("raw"), path)
+    def _kept(self, name, make):
+        """The path of a file that is made if it is not there: by make(PATH),
+        and elsewhere first, so that half a file is never taken for one."""
+        path = self._path(name)
+        if not os.path.exists(path):
+            make(path + ".part")
+            os.rename(path + ".part", path)
         return path
+
+    def _full(self, image_format):
+        def make(path):
+            if image_format == "raw":
+                random_file(path, self.size)
+            else:
+                run("qemu-img", "convert", "-f", "raw", "-O", image_format,
+                    self._full("raw")[0], path)
+        return [self._kept(f"full.{image_format}", make)]
 
     def _fresh(self, image_format):
         path = self._path(f"fresh.{image_format}")
-        if os.path.exists(path):
-            os.unlink(path)
         run("qemu-img", "create", "-q", "-f", image_format, path,
             str(self.FRESH_SIZE))
-        return path
+        return [path]
 
-    def _overlay(self, path, image_format, below, below_format):
-        if os.path.exists(path):
-            os.unlink(path)
-        run("qemu-img", "create", "-q", "-f", image_format, "-b", below,
-            "-F", below_format, path)
-        return path
+    def _layer(self, name, image_format, pieces, below=None):
+        """An image with these MiB of the disk, over another one."""
+        def make(path):
+            part = self._path("pieces.raw")
+            copy_pieces(self._full("raw")[0], part, self.size, pieces)
+            run("qemu-img", "convert", "-f", "raw", "-O", image_format, part,
+                path)
+            os.unlink(part)
+            if below:
+                # The reference alone; nothing is compared or copied.
+                run("qemu-img", "rebase", "-u", "-f", image_format, "-b",
+                    below, "-F", below.rpartition(".")[2], path)
+        return self._kept(f"{name}.{image_format}", make)
 
-    def _copy_range(self, path, image_format, offset, size):
-        """QEMU writes this part of the raw disk into an image."""
-        part = f"offset={offset},size={size}"
-        run("qemu-img", "convert", "-n", "--image-opts",
-            f"driver=raw,{part},file.driver=file,"
-            f"file.filename={self._full('raw')}", "--target-image-opts",
-            f"driver=raw,{part},file.driver={image_format},"
-            f"file.file.driver=file,file.file.filename={path}")
-
-    def _chain(self, image_format):
+    def _chain(self, depth, image_format):
         if image_format == "raw":
-            return None
-        middle = self._path(f"middle.{image_format}")
-        if not os.path.exists(middle):
-            self._overlay(middle, image_format, self._full("raw"), "raw")
-            quarter = self.size // 64
-            for part in range(0, 64, 4):
-                self._copy_range(middle, image_format, part * quarter,
-                                 quarter)
-        return self._overlay(self._path(f"top.{image_format}"), image_format,
-                             middle, image_format)
+            return []
+        if depth == 1:
+            return self._full(image_format)
+        layers = []
+        for number in range(depth):
+            pieces = range(number, self.size // MIB, depth)
+            below = layers[0] if layers else None
+            layers.insert(0, self._layer(f"chain-{depth}-{number}",
+                                         image_format, pieces, below))
+        return layers
 
-    def _deep(self, image_format):
+    def _cow(self, image_format):
         if image_format == "raw":
-            return None
-        below, below_format = self._full("raw"), "raw"
-        piece = self.size // 64
-        for layer in range(1, LAYERS):
-            path = self._path(f"layer-{layer}.{image_format}")
-            if not os.path.exists(path):
-                self._overlay(path, image_format, below, below_format)
-                for part in range(layer, 64, LAYERS):
-                    self._copy_range(path, image_format, part * piece, piece)
-            below, below_format = path, image_format
-        return path
+            return []
+        raw = self._full("raw")[0]
+        middle = self._layer("middle", image_format,
+                             range(0, self.size // MIB, 4), raw)
+        top = self._path(f"top.{image_format}")
+        run("qemu-img", "create", "-q", "-f", image_format, "-b", middle,
+            "-F", image_format, top)
+        return [top, middle, raw]

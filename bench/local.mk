@@ -10,15 +10,38 @@ EXTRA_DIST += \
 	%D%/README \
 	%D%/RESULTS.md \
 	%D%/bench \
+	%D%/chart.py \
+	%D%/chart.svg \
+	%D%/command.py \
+	%D%/curves.py \
 	%D%/datasets.py \
+	%D%/fio.py \
+	%D%/growth \
+	%D%/install.py \
+	%D%/ratio.py \
+	%D%/replay.py \
 	%D%/report.py \
+	%D%/runner.py \
 	%D%/servers.py \
+	%D%/session.py \
+	%D%/sparse.py \
+	%D%/table.py \
 	%D%/workloads.py
 
-# What bench/bench is given; --help lists its options.
+# What bench/bench and bench/growth are given; --help lists their options.
 BENCH_OPTIONS =
+GROWTH_OPTIONS =
 
-.PHONY: bench
+# Tables on standard output; the rest into these, and a chart.
+bench_result = %D%/result.json
+growth_result = %D%/result-growth.json
+CLEANFILES = $(bench_result) $(growth_result) %D%/result.svg
+
+.PHONY: bench bench-growth
 bench: all $(bench_programs)
 	@$(AM_TESTS_ENVIRONMENT) \
-	$(top_srcdir)/bench/bench $(BENCH_OPTIONS)
+	$(top_srcdir)/bench/bench --json $(bench_result) $(BENCH_OPTIONS)
+
+bench-growth: all $(bench_programs)
+	@$(AM_TESTS_ENVIRONMENT) \
+	$(top_srcdir)/bench/growth --json $(growth_result) $(GROWTH_OPTIONS)
