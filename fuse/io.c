@@ -1,12 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Each request owns one buffer from the moment it is decoded until it has been
- * answered, because the library may use it after the call that starts the
- * request.  Buffers are kept for reuse, last in first out, so that the busy ones
- * stay mapped and warm and the write path does not allocate.
- *
  * Thread model: requests start in libfuse's workers and end there or in threads
- * of the library; io->lock guards the spare buffers and the count.
+ * of the library.
  */
 #include <config.h>
 
@@ -14,126 +9,24 @@
 #include "log.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
-
-#define BUFFER_ALIGN 4096u		/* what O_DIRECT wants, at most */
-#define NO_CLASS QEDFS_IO_CLASSES
-
-struct qedfs_request {
-	struct qedfs_request *next;	/* spare: under io->lock */
-	struct qedfs_io *io;
-	unsigned class;
-	fuse_req_t req;
-	void *buf;			/* null in the first class */
-	struct iovec iov;
-	size_t size;			/* bytes the kernel asked for */
-	bool overruns;			/* a late write past the end */
-	bool durable;
-	int err;			/* to answer a good flush with */
-};
-
-/* How much fits, and how many of them are kept. */
-static const struct {
-	size_t size;
-	unsigned keep;
-} classes[QEDFS_IO_CLASSES] = {
-	{ 0, 64 },
-	{ 64 << 10, 128 },
-	{ QEDFS_IO_MAX, 16 },
-};
-
-static unsigned class_for(size_t size)
-{
-	unsigned class = 0;
-
-	while (class < QEDFS_IO_CLASSES && size > classes[class].size)
-		class++;
-	return class;
-}
-
-static struct qedfs_request *allocate(unsigned class, size_t size)
-{
-	struct qedfs_request *request = malloc(sizeof(*request));
-
-	if (!request)
-		return NULL;
-	request->buf = NULL;
-	request->class = class;
-	if (class != NO_CLASS)
-		size = classes[class].size;
-	if (size == 0)
-		return request;
-	if (posix_memalign(&request->buf, BUFFER_ALIGN, size) == 0)
-		return request;
-	free(request);
-	return NULL;
-}
-
-static void release(struct qedfs_request *request)
-{
-	free(request->buf);
-	free(request);
-}
-
-static struct qedfs_request *take_spare(struct qedfs_io *io, unsigned class)
-{
-	struct qedfs_request *request = NULL;
-
-	pthread_mutex_lock(&io->lock);
-	io->under_way++;
-	if (class != NO_CLASS)
-		request = io->spare[class];
-	if (request) {
-		io->spare[class] = request->next;
-		io->nspare[class]--;
-	}
-	pthread_mutex_unlock(&io->lock);
-	return request;
-}
-
-/* Ends the count of one request; keeps it (it may be null) if there is room. */
-static void put(struct qedfs_io *io, struct qedfs_request *request)
-{
-	unsigned class = request ? request->class : NO_CLASS;
-
-	pthread_mutex_lock(&io->lock);
-	if (class != NO_CLASS && io->nspare[class] < classes[class].keep) {
-		request->next = io->spare[class];
-		io->spare[class] = request;
-		io->nspare[class]++;
-		request = NULL;
-	}
-	if (--io->under_way == 0)
-		pthread_cond_signal(&io->idle);
-	pthread_mutex_unlock(&io->lock);
-	if (request)
-		release(request);
-}
 
 /* Null if there is no memory; then `req` has been answered. */
 static struct qedfs_request *get(struct qedfs_io *io, fuse_req_t req,
 				 size_t size)
 {
-	unsigned class = class_for(size);
-	struct qedfs_request *request = take_spare(io, class);
+	struct qedfs_request *request = qedfs_pool_get(&io->pool, req, size);
 
-	if (!request)
-		request = allocate(class, size);
-	if (!request) {
+	if (request)
+		request->io = io;
+	else
 		fuse_reply_err(req, ENOMEM);
-		put(io, NULL);
-		return NULL;
-	}
-	request->io = io;
-	request->req = req;
-	request->size = size;
-	request->iov.iov_base = request->buf;
-	request->iov.iov_len = size;
-	request->overruns = false;
-	request->durable = false;
-	request->err = 0;
 	return request;
+}
+
+static void put(struct qedfs_request *request)
+{
+	qedfs_pool_put(&request->io->pool, request);
 }
 
 void qedfs_io_init(struct qedfs_io *io, struct qedfs_tree *tree,
@@ -143,37 +36,23 @@ void qedfs_io_init(struct qedfs_io *io, struct qedfs_tree *tree,
 	io->tree = tree;
 	io->session = session;
 	io->overrun = overrun;
-	pthread_mutex_init(&io->lock, NULL);
-	pthread_cond_init(&io->idle, NULL);
+	qedfs_pool_init(&io->pool);
 }
 
 void qedfs_io_drain(struct qedfs_io *io)
 {
-	pthread_mutex_lock(&io->lock);
-	while (io->under_way > 0)
-		pthread_cond_wait(&io->idle, &io->lock);
-	pthread_mutex_unlock(&io->lock);
+	qedfs_pool_drain(&io->pool);
 }
 
 void qedfs_io_finish(struct qedfs_io *io)
 {
-	qedfs_io_drain(io);
-	for (unsigned class = 0; class < QEDFS_IO_CLASSES; class++) {
-		while (io->spare[class]) {
-			struct qedfs_request *request = io->spare[class];
-
-			io->spare[class] = request->next;
-			release(request);
-		}
-	}
-	pthread_cond_destroy(&io->idle);
-	pthread_mutex_destroy(&io->lock);
+	qedfs_pool_finish(&io->pool);
 }
 
 static void finish_with_error(struct qedfs_request *request, int64_t result)
 {
 	fuse_reply_err(request->req, (int)-result);
-	put(request->io, request);
+	put(request);
 }
 
 /*
@@ -189,7 +68,7 @@ static void read_done(void *opaque, int64_t result)
 		return;
 	}
 	fuse_reply_buf(request->req, request->buf, (size_t)result);
-	put(request->io, request);
+	put(request);
 }
 
 void qedfs_io_read(struct qedfs_io *io, fuse_req_t req, size_t size,
@@ -233,7 +112,7 @@ static void answer_write(struct qedfs_request *request)
 		qedfs_overrun_write(io->overrun, request->req, request->size);
 	else
 		fuse_reply_write(request->req, request->size);
-	put(io, request);
+	put(request);
 }
 
 static void write_flushed(void *opaque, int64_t result)
@@ -300,7 +179,7 @@ static void allocate_done(void *opaque, int64_t result)
 
 	notify_outdated(request->io, true);
 	fuse_reply_err(request->req, result < 0 ? (int)-result : 0);
-	put(request->io, request);
+	put(request);
 }
 
 void qedfs_io_allocate(struct qedfs_io *io, fuse_req_t req,
@@ -327,7 +206,7 @@ static void flush_done(void *opaque, int64_t result)
 
 	notify_outdated(request->io, true);
 	fuse_reply_err(request->req, result < 0 ? (int)-result : request->err);
-	put(request->io, request);
+	put(request);
 }
 
 void qedfs_io_closed(struct qedfs_io *io)
@@ -354,7 +233,7 @@ static void seek_done(void *opaque, int64_t result)
 		return;
 	}
 	fuse_reply_lseek(request->req, (off_t)result);
-	put(request->io, request);
+	put(request);
 }
 
 void qedfs_io_seek(struct qedfs_io *io, fuse_req_t req, uint64_t offset,

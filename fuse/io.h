@@ -9,14 +9,8 @@
 
 #include "lowlevel.h"
 #include "overrun.h"
+#include "pool.h"
 #include "tree.h"
-
-#include <pthread.h>
-
-#define QEDFS_IO_MAX (1u << 20)		/* bytes in one read or write */
-#define QEDFS_IO_CLASSES 3u
-
-struct qedfs_request;
 
 struct qedfs_io {
 	/* set by qedfs_io_init(), then constant */
@@ -24,13 +18,7 @@ struct qedfs_io {
 	struct fuse_session *session;
 	struct qedfs_overrun *overrun;
 
-	pthread_mutex_t lock;
-	pthread_cond_t idle;
-	/* under lock */
-	unsigned under_way;		/* requests not answered yet */
-	struct qedfs_request *spare[QEDFS_IO_CLASSES];
-	unsigned nspare[QEDFS_IO_CLASSES];
-
+	struct qedfs_pool pool;
 	_Atomic bool failure_logged;
 };
 

@@ -4,6 +4,8 @@ bin_PROGRAMS += %D%/qedfs
 %C%_qedfs_SOURCES = \
 	%D%/disk.c \
 	%D%/disk.h \
+	%D%/handshake.c \
+	%D%/handshake.h \
 	%D%/io.c \
 	%D%/io.h \
 	%D%/log.c \
@@ -17,6 +19,8 @@ bin_PROGRAMS += %D%/qedfs
 	%D%/overrun.h \
 	%D%/place.c \
 	%D%/place.h \
+	%D%/pool.c \
+	%D%/pool.h \
 	%D%/qedfs.c \
 	%D%/seek.c \
 	%D%/seek.h \
@@ -26,6 +30,10 @@ bin_PROGRAMS += %D%/qedfs
 	%D%/signals.h \
 	%D%/start.c \
 	%D%/start.h \
+	%D%/stats.c \
+	%D%/stats.h \
+	%D%/syncer.c \
+	%D%/syncer.h \
 	%D%/tree.c \
 	%D%/tree.h
 %C%_qedfs_CFLAGS = $(AM_CFLAGS) $(FUSE_CFLAGS)

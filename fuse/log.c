@@ -75,6 +75,17 @@ void qedfs_log(enum qed_log_level level, const char *format, ...)
 	emit(level, text);
 }
 
+void qedfs_log_asked(const char *format, ...)
+{
+	char text[MESSAGE_MAX];
+	va_list args;
+
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	emit(QED_LOG_INFO, text);
+}
+
 void qedfs_log_qed(void *opaque, enum qed_log_level level, const char *message)
 {
 	(void)opaque;

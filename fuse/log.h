@@ -20,6 +20,10 @@ void qedfs_log_to_syslog(void);
 void qedfs_log(enum qed_log_level level, const char *format, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* The same for information that somebody has asked for: always shown. */
+void qedfs_log_asked(const char *format, ...)
+	__attribute__((format(printf, 1, 2)));
+
 /* The library's messages, for struct qed_log; `opaque` is not used. */
 void qedfs_log_qed(void *opaque, enum qed_log_level level,
 		   const char *message);

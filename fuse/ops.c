@@ -7,7 +7,9 @@
 #include <config.h>
 
 #include "ops.h"
+#include "handshake.h"
 #include "log.h"
+#include "stats.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -29,6 +31,30 @@ static struct qedfs_mount *mount_of(fuse_req_t req)
 }
 
 /*
+ * Since libfuse 3.17 there are 64 bits of capabilities; what is put into the older
+ * fields is ignored (3.18).
+ */
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
+#define CAPABLE capable_ext
+#define WANT    want_ext
+#else
+#define CAPABLE capable
+#define WANT    want
+#endif
+
+static void want(struct fuse_conn_info *conn, uint64_t wanted,
+		 uint64_t unwanted)
+{
+	conn->WANT |= conn->CAPABLE & wanted;
+	conn->WANT &= ~unwanted;
+}
+
+static bool is_wanted(const struct fuse_conn_info *conn, uint64_t capability)
+{
+	return conn->WANT & capability;
+}
+
+/*
  * Splicing the data through pipes has measured slower than copying it.  Without
  * atomic O_TRUNC the kernel sends that flag as a separate request, in which it
  * can be ignored; AUTO_INVAL_DATA would drop pages whenever a write changes
@@ -37,9 +63,9 @@ static struct qedfs_mount *mount_of(fuse_req_t req)
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
 	struct qedfs_mount *mount = userdata;
-	unsigned wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
-			  FUSE_CAP_PARALLEL_DIROPS;
-	unsigned unwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
+	uint64_t wanted = FUSE_CAP_ASYNC_READ | FUSE_CAP_ASYNC_DIO |
+			  FUSE_CAP_PARALLEL_DIROPS | QEDFS_CAP_KILLPRIV_V2;
+	uint64_t unwanted = FUSE_CAP_SPLICE_READ | FUSE_CAP_SPLICE_WRITE |
 			    FUSE_CAP_SPLICE_MOVE | FUSE_CAP_ATOMIC_O_TRUNC |
 			    FUSE_CAP_AUTO_INVAL_DATA;
 
@@ -47,8 +73,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 		wanted |= FUSE_CAP_WRITEBACK_CACHE;
 	else
 		unwanted |= FUSE_CAP_WRITEBACK_CACHE;
-	conn->want |= conn->capable & wanted;
-	conn->want &= ~unwanted;
+	want(conn, wanted, unwanted);
+	mount->xattrs = is_wanted(conn, QEDFS_CAP_KILLPRIV_V2);
 	conn->max_write = QEDFS_IO_MAX;
 	conn->max_background = MAX_BACKGROUND;
 	conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
@@ -217,6 +243,24 @@ static void give_up(struct qedfs_mount *mount, struct qedfs_handle *handle)
 }
 
 /*
+ * libfuse need not have been built for it, nor the kernel offer it; neither says
+ * so where a user would see it.
+ */
+static void check_uring(struct qedfs_mount *mount, fuse_req_t req)
+{
+#ifdef FUSE_CAP_OVER_IO_URING
+	if (mount->uring && !atomic_exchange(&mount->uring_checked, true) &&
+	    !fuse_req_is_uring(req))
+		qedfs_log(QED_LOG_WARNING,
+			  "%s: option uring: requests come without io_uring (libfuse was built without it, or the parameter enable_uring of the kernel's module fuse is off)",
+			  mount->overrun.place->mountpoint);
+#else
+	(void)mount;
+	(void)req;
+#endif
+}
+
+/*
  * With O_APPEND every write would be one past the end; going around the cache,
  * it is refused at once rather than at the next fsync (overrun.h).
  */
@@ -227,6 +271,7 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	struct qedfs_handle *handle;
 
 	(void)ino;
+	check_uring(mount, req);
 	if (writes && !mount->tree->writable) {
 		fuse_reply_err(req, EROFS);
 		return;
@@ -239,6 +284,9 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fi->fh = (uintptr_t)handle;
 	fi->keep_cache = 1;
 	fi->direct_io = (fi->flags & O_APPEND) != 0;
+#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 15)
+	fi->parallel_direct_writes = 1;
+#endif
 	if (writes)
 		qedfs_seek_count_writer(&mount->seek, 1);
 	if (fuse_reply_open(req, fi) < 0)
@@ -462,6 +510,8 @@ const struct fuse_lowlevel_ops qedfs_ops = {
 	.flush		= op_flush,
 	.lseek		= op_lseek,
 	.fallocate	= op_fallocate,
+	.getxattr	= qedfs_stats_getxattr,
+	.listxattr	= qedfs_stats_listxattr,
 	.create		= op_create,
 	.mknod		= op_mknod,
 	.mkdir		= op_mkdir,

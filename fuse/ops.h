@@ -21,6 +21,9 @@ struct qedfs_mount {
 	struct qedfs_seek seek;
 	bool writeback;
 	bool discard;			/* else punching is not supported */
+	bool uring;			/* requests by io_uring were asked for */
+	bool xattrs;			/* set before the second request */
+	_Atomic bool uring_checked;
 	_Atomic bool resize_logged;
 };
 

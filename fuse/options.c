@@ -39,6 +39,8 @@ static const char help_text[] =
 	"                      raw or qed: the backing file's format\n"
 	"  -o nobacking        no backing file: holes read as zeroes; implies ro\n"
 	"  -o nowriteback      do not let the kernel delay writes\n"
+	"  -o readahead=SIZE   how far the kernel reads ahead in the file\n"
+	"  -o uring            take the kernel's requests by io_uring\n"
 	"  -o discard=off      refuse to punch holes; zeroing still works\n"
 	"  -o detect_zeroes    store no clusters that are written as zeroes\n"
 	"  -o uid=N, gid=N, umask=OCTAL\n"
@@ -158,6 +160,16 @@ static int set_l2_cache(struct qedfs_options *options, const char *value)
 	return parse_size(value, &options->open.l2_cache);
 }
 
+static int set_readahead(struct qedfs_options *options, const char *value)
+{
+	uint64_t bytes;
+
+	if (parse_size(value, &bytes) || bytes < 4096 || bytes > 1u << 30)
+		return -EINVAL;
+	options->readahead = bytes;
+	return 0;
+}
+
 static int set_commit(struct qedfs_options *options, const char *value)
 {
 	uint64_t seconds;
@@ -254,6 +266,8 @@ static const struct option_entry table[] = {
 	{ "io",			OPTION_VALUE,	0, set_io },
 	{ "l2_cache",		OPTION_VALUE,	0, set_l2_cache },
 	{ "commit",		OPTION_VALUE,	0, set_commit },
+	{ "readahead",		OPTION_VALUE,	0, set_readahead },
+	{ "uring",		OPTION_TRUE,	FIELD(uring), NULL },
 	{ "backing",		OPTION_VALUE,	0, set_backing },
 	{ "backing_format",	OPTION_VALUE,	0, set_backing_format },
 	{ "pidfile",		OPTION_VALUE,	0, set_pidfile },

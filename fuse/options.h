@@ -26,6 +26,9 @@ struct qedfs_options {
 	bool writeback;
 	bool discard;
 	bool detect_zeroes;
+	bool uring;			/* requests by io_uring */
+	uint64_t readahead;		/* bytes the kernel reads ahead; 0: its
+					 * own choice */
 	bool foreground;
 	bool debug;
 	struct qedfs_owner owner;

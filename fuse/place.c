@@ -94,6 +94,22 @@ int qedfs_place_open(const struct qedfs_place *place, int flags)
 	return fd;
 }
 
+int qedfs_place_set_readahead(const struct qedfs_place *place, uint64_t bytes)
+{
+	char path[80];
+	int fd, ret = 0;
+
+	snprintf(path, sizeof(path), "/sys/class/bdi/%u:%u/read_ahead_kb",
+		 major(place->dev), minor(place->dev));
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (dprintf(fd, "%llu\n", (unsigned long long)bytes >> 10) < 0)
+		ret = -errno;
+	close(fd);
+	return ret;
+}
+
 int qedfs_place_truncate(const struct qedfs_place *place, uint64_t size)
 {
 	int fd = qedfs_place_open(place, O_WRONLY);

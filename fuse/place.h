@@ -31,6 +31,12 @@ int qedfs_place_ping(const struct qedfs_place *place);
  * descriptor, or -ENODEV if the mount is not at its place, or -errno. */
 int qedfs_place_open(const struct qedfs_place *place, int flags);
 
+/*
+ * Has the kernel read ahead so many bytes in the mount's file: 0, or -errno
+ * (-EACCES where only root may).
+ */
+int qedfs_place_set_readahead(const struct qedfs_place *place, uint64_t bytes);
+
 /* Truncates the virtual disk through the mount: 0 or -errno as above. */
 int qedfs_place_truncate(const struct qedfs_place *place, uint64_t size);
 

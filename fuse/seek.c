@@ -7,9 +7,9 @@
 #include <config.h>
 
 #include "seek.h"
+#include "syncer.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -65,21 +65,18 @@ static void answer_waiting(struct qedfs_seek *seek, bool synced)
 }
 
 /*
- * sync_file_range(2), unlike fsync(2), does not want the inode's lock, which the
- * seeking program holds.  close(2) may want it: hence after the answer.
+ * Closing the file may want the inode's lock, which the seeking program holds:
+ * hence after the answer.
  */
 static void write_cache_and_answer(struct qedfs_seek *seek)
 {
-	int fd = qedfs_place_open(seek->place, O_RDONLY);
-	bool synced;
+	struct qedfs_syncer syncer;
+	bool started = qedfs_syncer_start(&syncer, seek->place) == 0;
 
-	synced = fd >= 0 &&
-		 sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WAIT_BEFORE |
-					   SYNC_FILE_RANGE_WRITE |
-					   SYNC_FILE_RANGE_WAIT_AFTER) == 0;
-	answer_waiting(seek, synced);
-	if (fd >= 0)
-		close(fd);
+	answer_waiting(seek, started && qedfs_syncer_sync(&syncer,
+						QEDFS_SYNC_PAGES) == 0);
+	if (started)
+		qedfs_syncer_stop(&syncer);
 }
 
 static void *seek_thread(void *opaque)

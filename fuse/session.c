@@ -2,6 +2,7 @@
 #include <config.h>
 
 #include "session.h"
+#include "handshake.h"
 #include "log.h"
 
 #include <errno.h>
@@ -14,6 +15,12 @@
 #define MIN_THREADS 10u
 /* What mount tables show of a longer path is its last component alone. */
 #define FSNAME_MAX 1024u
+
+#ifdef FUSE_CAP_OVER_IO_URING
+#define CAN_USE_URING 1
+#else
+#define CAN_USE_URING 0
+#endif
 
 static const char *source_name(const char *image)
 {
@@ -38,6 +45,7 @@ static char *mount_options(const struct qedfs_options *options,
 	    fuse_opt_add_opt(&list, tree->writable ? "rw" : "ro") ||
 	    (options->mount_options &&
 	     fuse_opt_add_opt(&list, options->mount_options)) ||
+	    (options->uring && fuse_opt_add_opt(&list, "io_uring")) ||
 	    (options->debug && fuse_opt_add_opt(&list, "debug"))) {
 		free(list);
 		return NULL;
@@ -150,6 +158,8 @@ static void describe(struct qedfs_session *session,
 	session->mount.writeback = options->writeback && tree->writable &&
 				   can_correct_root(options, tree);
 	session->mount.discard = options->discard;
+	session->mount.uring = options->uring;
+	session->readahead = options->readahead;
 	session->place.mountpoint = options->mountpoint;
 	session->place.name = tree->name;
 	session->dead_end = -1;
@@ -161,6 +171,11 @@ int qedfs_session_mount(struct qedfs_session *session,
 {
 	int ret;
 
+	if (options->uring && !CAN_USE_URING) {
+		qedfs_log(QED_LOG_ERROR,
+			  "option uring: this qedfs was built with a libfuse older than 3.18");
+		return -ENOTSUP;
+	}
 	describe(session, options, tree);
 	ret = make_dead_end(session);
 	if (!ret)
@@ -173,8 +188,10 @@ int qedfs_session_mount(struct qedfs_session *session,
 	if (ret)
 		goto out_destroy;
 	ret = start_rooms(session, tree);
-	if (!ret)
+	if (!ret) {
+		qedfs_handshake(session->fuse, &session->mount.xattrs);
 		return 0;
+	}
 	qedfs_log(QED_LOG_ERROR, "cannot mount on %s: %s",
 		  options->mountpoint, strerror(-ret));
 	qedfs_place_detach(&session->place);
@@ -229,13 +246,28 @@ static int correct_root_size(struct qedfs_session *session)
 				    session->mount.tree->size);
 }
 
+/* Without it the mount is as good, only slower. */
+static void set_readahead(const struct qedfs_session *session)
+{
+	int ret = 0;
+
+	if (session->readahead)
+		ret = qedfs_place_set_readahead(&session->place,
+						session->readahead);
+	if (ret)
+		qedfs_log(QED_LOG_WARNING, "%s: readahead cannot be set: %s",
+			  session->place.mountpoint, strerror(-ret));
+}
+
 int qedfs_session_come_up(struct qedfs_session *session)
 {
 	int ret = qedfs_place_ping(&session->place);
 
 	if (!ret)
 		ret = correct_root_size(session);
-	if (ret)
+	if (!ret)
+		set_readahead(session);
+	else
 		qedfs_log(QED_LOG_ERROR, "cannot mount on %s: %s",
 			  session->place.mountpoint, strerror(-ret));
 	return ret;

@@ -12,6 +12,7 @@ struct qedfs_session {
 	struct fuse_session *fuse;
 	struct qedfs_place place;
 	struct qedfs_mount mount;
+	uint64_t readahead;		/* bytes, or 0 */
 	int dead_end;			/* writes to a pipe without a reader,
 					 * -1 once used */
 };

@@ -3,22 +3,25 @@
 
 #include "signals.h"
 #include "log.h"
+#include "stats.h"
+#include "syncer.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
 #include <string.h>
 #include <time.h>
-#include <unistd.h>
 
 static const int endings[] = { SIGTERM, SIGINT, SIGHUP };
 #define NENDINGS (sizeof(endings) / sizeof(endings[0]))
+#define INTERRUPTION SIGUSR2		/* of the thread that serves */
 
+/* What the watcher waits for. */
 static void fill_set(sigset_t *set)
 {
 	sigemptyset(set);
 	for (size_t i = 0; i < NENDINGS; i++)
 		sigaddset(set, endings[i]);
+	sigaddset(set, SIGUSR1);
 }
 
 static void interrupt(int which)
@@ -35,27 +38,30 @@ void qedfs_signals_prepare(void)
 
 	for (size_t i = 0; i < NENDINGS; i++)
 		signal(endings[i], SIG_DFL);
+	signal(SIGUSR1, SIG_DFL);
 	fill_set(&set);
 	sigaddset(&set, SIGPIPE);
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
-	sigaction(SIGUSR1, &action, NULL);
+	sigaction(INTERRUPTION, &action, NULL);
 }
 
 /*
- * Has the kernel send what its cache has not written yet, and waits for it.
- * fsync is the quick way, and finds out whether it went well; dropping the pages
- * works even for a mount that no path leads to any more.
+ * Has the kernel send what its cache has not written yet, waits for it, and finds
+ * out whether it went well.  Without a syncer, as no path leads to the mount any
+ * more, the pages have to be dropped, which writes them too.
  */
-static int write_back(struct qedfs_session *session, int fd)
+static int write_back(struct qedfs_session *session,
+		      struct qedfs_syncer *syncer)
 {
-	int ret = 0;
+	int ret;
 
-	/* EFBIG: a program wrote past the end; it could not be kept. */
-	if (fd >= 0 && fsync(fd) < 0 && errno != EFBIG)
-		ret = -errno;
-	fuse_lowlevel_notify_inval_inode(session->fuse,
-					 session->mount.tree->file_ino, 0, 0);
-	return ret;
+	if (!syncer)
+		return fuse_lowlevel_notify_inval_inode(
+			session->fuse, session->mount.tree->file_ino, 0, 0);
+	ret = qedfs_syncer_sync(syncer, QEDFS_SYNC_FILE);
+	qedfs_syncer_stop(syncer);
+	/* A program wrote past the end; it could not be kept. */
+	return ret == -EFBIG ? 0 : ret;
 }
 
 /* Waits for qedfs_watcher_stop(), but not for long; true if it was called. */
@@ -88,7 +94,7 @@ static void stop_serving(struct qedfs_watcher *watcher)
 {
 	fuse_session_exit(watcher->session->fuse);
 	do {
-		pthread_kill(watcher->server, SIGUSR1);
+		pthread_kill(watcher->server, INTERRUPTION);
 	} while (!wait_for_stop(watcher));
 }
 
@@ -96,13 +102,12 @@ static void stop_serving(struct qedfs_watcher *watcher)
 static int end_mount(struct qedfs_watcher *watcher)
 {
 	struct qedfs_session *session = watcher->session;
-	int fd = qedfs_place_open(&session->place, O_RDONLY | O_NONBLOCK);
+	struct qedfs_syncer syncer;
+	bool reachable = qedfs_syncer_start(&syncer, &session->place) == 0;
 	int ret;
 
 	qedfs_place_detach(&session->place);
-	ret = write_back(session, fd);
-	if (fd >= 0)
-		close(fd);
+	ret = write_back(session, reachable ? &syncer : NULL);
 	stop_serving(watcher);
 	if (ret)
 		qedfs_log(QED_LOG_ERROR, "%s: not everything could be written: %s",
@@ -131,7 +136,21 @@ static bool is_stopped(struct qedfs_watcher *watcher)
 	return stopped;
 }
 
-/* end_mount() returns stopped: the first signal is the last. */
+static void take_signal(struct qedfs_watcher *watcher, int which)
+{
+	const struct qedfs_session *session = watcher->session;
+
+	if (which == SIGUSR1) {
+		qedfs_stats_log(session->mount.tree->image,
+				session->place.mountpoint);
+		return;
+	}
+	qedfs_log(QED_LOG_INFO, "%s: %s", session->place.mountpoint,
+		  strsignal(which));
+	watcher->err = end_mount(watcher);
+}
+
+/* end_mount() returns stopped: the first signal to end is the last. */
 static void *watch(void *opaque)
 {
 	struct qedfs_watcher *watcher = opaque;
@@ -141,12 +160,8 @@ static void *watch(void *opaque)
 	watcher->err = come_up(watcher);
 	fill_set(&set);
 	while (!is_stopped(watcher)) {
-		if (sigwait(&set, &which) || is_stopped(watcher))
-			continue;
-		qedfs_log(QED_LOG_INFO, "%s: %s",
-			  watcher->session->place.mountpoint,
-			  strsignal(which));
-		watcher->err = end_mount(watcher);
+		if (!sigwait(&set, &which) && !is_stopped(watcher))
+			take_signal(watcher, which);
 	}
 	return NULL;
 }

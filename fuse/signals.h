@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * SIGTERM, SIGINT and SIGHUP end a mount as umount(8) does: nothing that a
- * program has written is lost, even if it has the file open still.
+ * program has written is lost, even if it has the file open still.  SIGUSR1 has
+ * the counters logged.
  */
 #ifndef QEDFS_SIGNALS_H
 #define QEDFS_SIGNALS_H

@@ -75,7 +75,7 @@ const char *qedfs_tree_entry(const struct qedfs_tree *tree, unsigned index,
 
 static mode_t file_mode(const struct qedfs_tree *tree, mode_t image_mode)
 {
-	mode_t mode = image_mode & 0777;
+	mode_t mode = image_mode & 0666;	/* a disk is no program */
 
 	if (tree->owner.set_umask)
 		mode = 0666 & ~tree->owner.umask;

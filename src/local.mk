@@ -18,6 +18,7 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/check.h \
 	%D%/libqed/cluster.c \
 	%D%/libqed/cluster.h \
+	%D%/libqed/compare.c \
 	%D%/libqed/copy.c \
 	%D%/libqed/copy.h \
 	%D%/libqed/create.c \
@@ -34,28 +35,43 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/image.h \
 	%D%/libqed/inflight.c \
 	%D%/libqed/inflight.h \
+	%D%/libqed/job.h \
 	%D%/libqed/l2cache.c \
 	%D%/libqed/l2cache.h \
 	%D%/libqed/layer.c \
 	%D%/libqed/layer.h \
 	%D%/libqed/lock.c \
 	%D%/libqed/lock.h \
+	%D%/libqed/map.c \
+	%D%/libqed/mend.c \
+	%D%/libqed/measure.c \
 	%D%/libqed/meta.c \
 	%D%/libqed/meta.h \
+	%D%/libqed/probe.h \
 	%D%/libqed/read.c \
 	%D%/libqed/reclaim.c \
 	%D%/libqed/reclaim.h \
+	%D%/libqed/request.c \
 	%D%/libqed/request.h \
+	%D%/libqed/scan.c \
+	%D%/libqed/scan.h \
 	%D%/libqed/seek.c \
 	%D%/libqed/source.c \
 	%D%/libqed/source.h \
+	%D%/libqed/stats.c \
+	%D%/libqed/stats.h \
 	%D%/libqed/sync.c \
 	%D%/libqed/table.c \
 	%D%/libqed/table.h \
 	%D%/libqed/ticker.c \
 	%D%/libqed/ticker.h \
+	%D%/libqed/undo.c \
+	%D%/libqed/undo.h \
 	%D%/libqed/unmap.c \
 	%D%/libqed/unmap.h \
+	%D%/libqed/used.c \
+	%D%/libqed/used.h \
+	%D%/libqed/usage.c \
 	%D%/libqed/util.c \
 	%D%/libqed/util.h \
 	%D%/libqed/version.c \
@@ -80,8 +96,17 @@ if HAVE_JSON_C
 bin_PROGRAMS += %D%/qedimg/qedimg
 endif
 %C%_qedimg_qedimg_SOURCES = \
+	%D%/qedimg/check.c \
+	%D%/qedimg/compare.c \
 	%D%/qedimg/create.c \
 	%D%/qedimg/info.c \
+	%D%/qedimg/list.c \
+	%D%/qedimg/map.c \
+	%D%/qedimg/measure.c \
+	%D%/qedimg/picture.c \
+	%D%/qedimg/picture.h \
+	%D%/qedimg/progress.c \
+	%D%/qedimg/progress.h \
 	%D%/qedimg/qedimg.c \
 	%D%/qedimg/qedimg.h \
 	%D%/qedimg/size.c \

@@ -11,6 +11,7 @@ unit_programs = \
 	%D%/unit/unit-format \
 	%D%/unit/unit-lock \
 	%D%/unit/unit-size \
+	%D%/unit/unit-stats \
 	%D%/unit/unit-syncs \
 	%D%/unit/unit-util
 
@@ -27,6 +28,7 @@ fake_engine_sources = \
 	%D%/lib/walk.h
 %C%_unit_unit_async_SOURCES = %D%/unit/unit-async.c $(fake_engine_sources)
 %C%_unit_unit_engine_SOURCES = %D%/unit/unit-engine.c $(fake_engine_sources)
+%C%_unit_unit_stats_SOURCES = %D%/unit/unit-stats.c $(fake_engine_sources)
 %C%_unit_unit_syncs_SOURCES = %D%/unit/unit-syncs.c $(fake_engine_sources)
 
 # Of qedimg, not of the library.
@@ -67,23 +69,31 @@ LIBRARY_TESTS = \
 
 system_tests = \
 	%D%/system/test-chain.sh \
+	%D%/system/test-check.sh \
 	%D%/system/test-commit.sh \
+	%D%/system/test-compare.sh \
 	%D%/system/test-discard.sh \
 	%D%/system/test-e2e.sh \
 	%D%/system/test-failure.sh \
 	%D%/system/test-file.sh \
 	%D%/system/test-fstab.sh \
 	%D%/system/test-geometry.sh \
+	%D%/system/test-info.sh \
 	%D%/system/test-kill.sh \
 	%D%/system/test-large.sh \
+	%D%/system/test-list.sh \
 	%D%/system/test-locks.sh \
 	%D%/system/test-malformed.sh \
+	%D%/system/test-map.sh \
+	%D%/system/test-measure.sh \
 	%D%/system/test-memcg.sh \
 	%D%/system/test-mount.sh \
 	%D%/system/test-need-check.sh \
 	%D%/system/test-qedimg.sh \
 	%D%/system/test-random.sh \
-	%D%/system/test-unmount.sh
+	%D%/system/test-stats.sh \
+	%D%/system/test-unmount.sh \
+	%D%/system/test-uring.sh
 
 SYSTEM_TESTS = $(system_tests)
 
@@ -93,6 +103,7 @@ system_programs = \
 	%D%/system/fileop \
 	%D%/system/leaks \
 	%D%/system/ledger \
+	%D%/system/logsink \
 	%D%/system/measure \
 	%D%/system/randomio \
 	%D%/system/readat \
@@ -101,6 +112,7 @@ system_programs = \
 %C%_system_fileop_LDADD =
 %C%_system_leaks_LDADD =
 %C%_system_ledger_LDADD =
+%C%_system_logsink_LDADD =
 %C%_system_measure_LDADD =
 %C%_system_randomio_LDADD =
 %C%_system_readat_LDADD =

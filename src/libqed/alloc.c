@@ -9,6 +9,7 @@
 #include "config.h"
 
 #include "alloc.h"
+#include "probe.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -110,7 +111,11 @@ int qed_alloc_data(struct qed_alloc *alloc, uint64_t want,
 	if (!take_free_locked(alloc, len, out))
 		ret = take_end_locked(alloc, len, out);
 	pthread_mutex_unlock(&alloc->lock);
-	return ret;
+	if (ret < 0)
+		return ret;
+	qed_count(alloc->layer->counters, QED_COUNT_ALLOCATIONS, out->n);
+	QED_PROBE3(allocate, out->file_off, out->n, out->reused);
+	return 0;
 }
 
 /* Joins `range` and its successor where they touch and are alike. */

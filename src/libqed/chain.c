@@ -84,7 +84,7 @@ static int add_layer(struct qed_chain *chain, struct qed_file *file, bool raw)
 	ret = qed_layer_create(file, chain->n, raw, chain->cache,
 			       &layers[chain->n]);
 	if (ret == 0)
-		chain->n++;
+		layers[chain->n++]->counters = chain->counters;
 	return ret;
 }
 
@@ -112,12 +112,13 @@ static int open_top(struct qed_chain *chain, const char *path,
 		    const struct qed_open_options *options)
 {
 	bool writable = options->flags & QED_OPEN_RDWR;
+	bool raw = options->flags & QED_OPEN_RAW;
 	struct qed_file *file;
 	int ret = open_file(chain, path, writable, options->flags, &file);
 
 	if (ret == 0)
-		ret = add_layer(chain, file, false);
-	if (ret == 0 && !writable)
+		ret = add_layer(chain, file, raw);
+	if (ret == 0 && !writable && !raw)
 		ret = qed_layer_load_l1(chain->layers[0]);
 	/* For whoever asks; a name that is no file's is refused when used. */
 	if (ret == 0 && chain->layers[0]->backing_name)

@@ -12,13 +12,15 @@ struct qed_chain {
 	struct qed_layer **layers;
 	unsigned n;
 	struct qed_engine *engine;
+	struct qed_counters *counters;
 	struct qed_l2cache *cache;
 	struct qed_log log;
 	char *backing_path;		/* the top's, resolved, or null */
 };
 
 /*
- * The caller has set chain->engine, which stays its own; the rest is zero.
+ * The caller has set chain->engine and ->counters, which stay its own; the rest is
+ * zero.
  * Opens and locks every file of the chain, and loads the L1 tables of all but a
  * writable top image (its open may have to repair it first).  0, or -errno after
  * one error message; on failure too the chain is to be closed.

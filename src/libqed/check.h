@@ -19,4 +19,10 @@ struct qed_check_result {
  */
 int qed_check_repair(struct qed_layer *layer, struct qed_check_result *result);
 
+/*
+ * Makes everything durable, then clears NEED_CHECK, durably too: 0 or -errno.  For
+ * who has found nothing wrong in a complete pass.
+ */
+int qed_check_clear_flag(struct qed_layer *layer);
+
 #endif

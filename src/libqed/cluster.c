@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "cluster.h"
+#include "probe.h"
 
 #include <errno.h>
 
@@ -109,9 +110,9 @@ int qed_cluster_extent(struct qed_layer *layer, const struct qed_slice *slice,
 	return 0;
 }
 
-int qed_cluster_pin(struct qed_layer *layer, uint64_t disk_off,
-		    struct qed_waiter *waiter, struct qed_slice **slice,
-		    unsigned *index)
+static int pin(struct qed_layer *layer, uint64_t disk_off,
+	       struct qed_waiter *waiter, struct qed_slice **slice,
+	       unsigned *index)
 {
 	const struct qed_header *h = &layer->header;
 	uint64_t i = qed_l1_index(h, disk_off);
@@ -130,6 +131,33 @@ int qed_cluster_pin(struct qed_layer *layer, uint64_t disk_off,
 			       waiter, slice);
 }
 
+/* It follows a look-up, which is what counts, unless the slice has gone since. */
+int qed_cluster_pin(struct qed_layer *layer, uint64_t disk_off,
+		    struct qed_waiter *waiter, struct qed_slice **slice,
+		    unsigned *index)
+{
+	int ret = pin(layer, disk_off, waiter, slice, index);
+
+	if (ret == 0)
+		waiter->missed = false;
+	return ret;
+}
+
+void qed_cluster_count_hit(struct qed_layer *layer, uint64_t disk_off)
+{
+	qed_count(layer->counters, QED_COUNT_L2_HITS, 1);
+	QED_PROBE2(l2_hit, layer->source.id, disk_off);
+}
+
+/* A look-up has its answer: a hit, unless it was a miss before. */
+static void answered(struct qed_layer *layer, uint64_t disk_off,
+		     struct qed_waiter *waiter)
+{
+	if (!waiter->missed)
+		qed_cluster_count_hit(layer, disk_off);
+	waiter->missed = false;
+}
+
 int qed_cluster_lookup(struct qed_layer *layer, uint64_t disk_off, uint64_t len,
 		       struct qed_waiter *waiter, struct qed_extent *extent)
 {
@@ -137,11 +165,14 @@ int qed_cluster_lookup(struct qed_layer *layer, uint64_t disk_off, uint64_t len,
 	unsigned index;
 	int ret;
 
-	if (qed_cluster_peek(layer, disk_off, len, extent))
+	if (qed_cluster_peek(layer, disk_off, len, extent)) {
+		answered(layer, disk_off, waiter);
 		return 0;
-	ret = qed_cluster_pin(layer, disk_off, waiter, &slice, &index);
+	}
+	ret = pin(layer, disk_off, waiter, &slice, &index);
 	if (ret)
 		return ret;
+	answered(layer, disk_off, waiter);
 	ret = qed_cluster_extent(layer, slice, index, disk_off, len, extent);
 	qed_l2cache_put(layer->cache, slice);
 	return ret;

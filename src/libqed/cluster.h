@@ -21,7 +21,8 @@ struct qed_extent {
  * What is at disk_off, for at most `len` bytes (not 0, wholly inside the layer's
  * size)?  The extent may be shorter than the mapping really goes on.
  *
- * peek: lock-free; false if a table must be read first, or is damaged.
+ * peek: lock-free; false if a table must be read first, or is damaged.  It does
+ * not count: whoever goes by its answer does.
  * lookup: 0; -EUCLEAN (logged) or another -errno; or QED_PENDING: `waiter` is
  * woken from an engine's thread and looks up again, which then succeeds at once.
  */
@@ -29,6 +30,9 @@ bool qed_cluster_peek(struct qed_layer *layer, uint64_t disk_off, uint64_t len,
 		      struct qed_extent *extent);
 int qed_cluster_lookup(struct qed_layer *layer, uint64_t disk_off, uint64_t len,
 		       struct qed_waiter *waiter, struct qed_extent *extent);
+
+/* A look-up for disk_off was answered from memory. */
+void qed_cluster_count_hit(struct qed_layer *layer, uint64_t disk_off);
 
 /*
  * Pins the slice of the L2 table that maps disk_off, for a caller that will set

@@ -300,3 +300,25 @@ int qed_file_cut(struct qed_file *file, uint64_t size)
 		return ret;
 	return ftruncate(file->fd, (off_t)size) < 0 ? -errno : 0;
 }
+
+uint64_t qed_file_next_data(struct qed_file *file, uint64_t file_off)
+{
+	off_t off = lseek(file->fd, (off_t)file_off, SEEK_DATA);
+
+	if (off >= 0)
+		return (uint64_t)off;
+	return errno == ENXIO && !file->block_device ? UINT64_MAX : file_off;
+}
+
+uint64_t qed_file_next_hole(struct qed_file *file, uint64_t file_off)
+{
+	off_t off = lseek(file->fd, (off_t)file_off, SEEK_HOLE);
+
+	return off < 0 ? UINT64_MAX : (uint64_t)off;
+}
+
+void qed_file_will_need(struct qed_file *file, uint64_t file_off, uint64_t len)
+{
+	(void)posix_fadvise(file->fd, (off_t)file_off, (off_t)len,
+			    POSIX_FADV_WILLNEED);
+}

@@ -73,6 +73,17 @@ int qed_file_flush(struct qed_file *file);
 /* Cuts the file to `size` bytes if it is longer; nobody else may use it. */
 int qed_file_cut(struct qed_file *file, uint64_t size);
 
+/*
+ * Where the next byte at or after `file_off` is that the host has stored, or that
+ * it has not: UINT64_MAX if there is none, `file_off` for the former where the
+ * host cannot tell.
+ */
+uint64_t qed_file_next_data(struct qed_file *file, uint64_t file_off);
+uint64_t qed_file_next_hole(struct qed_file *file, uint64_t file_off);
+
+/* The range will be read soon; the host may fetch it. */
+void qed_file_will_need(struct qed_file *file, uint64_t file_off, uint64_t len);
+
 /* Extends the file to `size` bytes if it is shorter; see GROW for when. */
 int qed_file_extend(struct qed_file *file, uint64_t size);
 

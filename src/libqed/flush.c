@@ -2,6 +2,7 @@
 /* Flush requests: a waiter of the metadata writer. */
 #include "config.h"
 
+#include "probe.h"
 #include "request.h"
 
 #include <errno.h>
@@ -9,6 +10,7 @@
 
 struct flush {
 	struct qed_waiter waiter;
+	struct qed_image *image;
 	void (*done)(void *opaque, int64_t result);
 	void *opaque;
 };
@@ -16,11 +18,11 @@ struct flush {
 static void flush_woken(struct qed_waiter *waiter, int err)
 {
 	struct flush *flush = qed_container_of(waiter, struct flush, waiter);
-	void (*done)(void *, int64_t) = flush->done;
-	void *opaque = flush->opaque;
+	struct flush over = *flush;
 
 	free(flush);
-	done(opaque, err);
+	qed_request_end(over.image, QED_REQUEST_FLUSH, err, over.done,
+			over.opaque);
 }
 
 void qed_flush(struct qed_image *image,
@@ -29,19 +31,18 @@ void qed_flush(struct qed_image *image,
 	struct flush *flush;
 	int ret;
 
-	if (!image->writable) {
-		done(opaque, 0);
-		return;
-	}
-	flush = malloc(sizeof(*flush));
+	QED_PROBE4(request_start, opaque, QED_REQUEST_FLUSH, 0, 0);
+	flush = image->writable ? malloc(sizeof(*flush)) : NULL;
 	if (!flush) {
-		done(opaque, -ENOMEM);
+		qed_request_end(image, QED_REQUEST_FLUSH,
+				image->writable ? -ENOMEM : 0, done, opaque);
 		return;
 	}
 	*flush = (struct flush){ .waiter.wake = flush_woken,
+				 .image = image,
 				 .done = done,
 				 .opaque = opaque };
-	ret = qed_meta_flush(image->meta, &flush->waiter);
+	ret = qed_meta_commit(image->meta, QED_COMMIT_SYNC, &flush->waiter);
 	if (ret != QED_PENDING)
 		flush_woken(&flush->waiter, ret);
 }

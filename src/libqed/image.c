@@ -27,8 +27,12 @@ static int check_options(const char *path,
 	const char *format = options->backing_format;
 	const char *what = NULL;
 
-	if (options->flags & QED_OPEN_RDWR &&
-	    options->flags & (QED_OPEN_NO_BACKING | QED_OPEN_FORCE_SHARE))
+	if (options->flags & QED_OPEN_RDWR && options->flags & QED_OPEN_RAW)
+		what = "can only be opened read-only as a raw file";
+	else if (options->flags & QED_OPEN_RAW && (options->backing || format))
+		what = "a raw file has no backing file";
+	else if (options->flags & QED_OPEN_RDWR &&
+		 options->flags & (QED_OPEN_NO_BACKING | QED_OPEN_FORCE_SHARE))
 		what = "can only be opened read-only without its backing file "
 		       "or without locks";
 	else if (options->backing && options->flags & QED_OPEN_NO_BACKING)
@@ -149,11 +153,22 @@ int qed_image_open(const char *path, const struct qed_open_options *options,
 	return qed_image_open_engine(path, options, engine, out);
 }
 
+/* Not by calloc(), which does not align for cache lines. */
+static struct qed_image *image_alloc(void)
+{
+	struct qed_image *image =
+		aligned_alloc(_Alignof(struct qed_image), sizeof(*image));
+
+	if (image)
+		memset(image, 0, sizeof(*image));
+	return image;
+}
+
 int qed_image_open_engine(const char *path,
 			  const struct qed_open_options *options,
 			  struct qed_engine *engine, struct qed_image **out)
 {
-	struct qed_image *image = calloc(1, sizeof(*image));
+	struct qed_image *image = image_alloc();
 	int ret;
 
 	*out = NULL;
@@ -166,10 +181,11 @@ int qed_image_open_engine(const char *path,
 	image->log = options->log;
 	image->detect_zeroes = options->flags & QED_OPEN_DETECT_ZEROES;
 	image->chain.engine = engine;
+	image->chain.counters = &image->counters;
 	ret = qed_chain_open(&image->chain, path, options);
 	if (ret == 0) {
 		image->top = image->chain.layers[0];
-		image->size = image->top->size;
+		image->size = qed_round_up(image->top->size, QED_SECTOR);
 	}
 	if (ret == 0 && options->flags & QED_OPEN_RDWR)
 		ret = make_writable(image, options->commit_seconds);
@@ -218,47 +234,125 @@ static uint64_t allocated(struct qed_image *image)
 	return qed_min(sum, image->size);
 }
 
-static const char *backing_format(const struct qed_image *image,
+/* The file behind layer `i`, if it is open or known. */
+static const char *backing_path(const struct qed_image *image, unsigned i)
+{
+	if (i + 1 < image->chain.n)
+		return image->chain.layers[i + 1]->source.file->path;
+	return i == 0 ? image->chain.backing_path : NULL;
+}
+
+static const char *backing_format(const struct qed_image *image, unsigned i,
 				  const struct qed_header *header)
 {
-	if (!image->top->backing_name)
+	if (!image->chain.layers[i]->backing_name)
 		return NULL;
 	if (header->features & QED_FEATURE_BACKING_FORMAT_NO_PROBE)
 		return "raw";
 	/* Opened without the flag: then it was found to be one. */
-	return image->chain.n > 1 && !image->chain.layers[1]->raw ? "qed" :
-								   NULL;
+	return i + 1 < image->chain.n && !image->chain.layers[i + 1]->raw ?
+		       "qed" :
+		       NULL;
+}
+
+/* What a layer's own file says. */
+static void get_layer(struct qed_image *image, unsigned i,
+		      struct qed_image_info *info)
+{
+	const struct qed_layer *layer = image->chain.layers[i];
+	struct qed_header header, *h = &header;
+
+	if (i == 0 && image->writable)
+		qed_meta_get_header(image->meta, h);
+	else
+		header = layer->header;
+	*info = (struct qed_image_info){
+		.format = layer->raw ? "raw" : "qed",
+		.virtual_size = qed_round_up(layer->size, QED_SECTOR),
+		.writable = i == 0 && image->writable,
+		.nlayers = image->chain.n - i,
+		.l2_cache = qed_l2cache_budget(image->chain.cache),
+		.io_engine = image->chain.engine->ops->name,
+	};
+	if (layer->raw)
+		return;
+	info->cluster_size = h->cluster_size;
+	info->table_size = h->table_size;
+	info->header_size = h->header_size;
+	info->features = h->features;
+	info->compat_features = h->compat_features;
+	info->autoclear_features = h->autoclear_features;
+	info->l1_table_offset = h->l1_table_offset;
+	info->backing_filename = layer->backing_name;
+	info->backing_path = backing_path(image, i);
+	info->backing_format = backing_format(image, i, h);
 }
 
 void qed_image_get_info(struct qed_image *image, struct qed_image_info *info)
 {
-	struct qed_header header, *h = &header;
+	get_layer(image, 0, info);
+	info->allocated = allocated(image);
+	/* Resolved from the stored name, which an option may override. */
+	info->backing_path = image->chain.backing_path;
+}
 
+int qed_image_get_layer_info(struct qed_image *image, unsigned layer,
+			     struct qed_image_info *info)
+{
+	if (layer >= image->chain.n)
+		return -ENOENT;
+	get_layer(image, layer, info);
+	info->allocated = qed_layer_allocated(image->chain.layers[layer]);
+	return 0;
+}
+
+const char *qed_image_get_path(struct qed_image *image, unsigned layer)
+{
+	return layer < image->chain.n ?
+		       image->chain.layers[layer]->source.file->path :
+		       NULL;
+}
+
+void qed_image_get_stats(struct qed_image *image, struct qed_stats *stats)
+{
+	const struct qed_counters *c = &image->counters;
+	struct qed_l2cache_stats cache;
+	struct qed_meta_stats meta = { .commits = 0 };
+
+	qed_l2cache_get_stats(image->chain.cache, &cache);
 	if (image->writable)
-		qed_meta_get_header(image->meta, h);
-	else
-		header = image->top->header;
-	*info = (struct qed_image_info){
-		.virtual_size = image->size,
-		.cluster_size = h->cluster_size,
-		.table_size = h->table_size,
-		.header_size = h->header_size,
-		.features = h->features,
-		.compat_features = h->compat_features,
-		.autoclear_features = h->autoclear_features,
-		.l1_table_offset = h->l1_table_offset,
-		.backing_filename = image->top->backing_name,
-		.backing_path = image->chain.backing_path,
-		.backing_format = backing_format(image, h),
-		.allocated = allocated(image),
-		.writable = image->writable,
-		.nlayers = image->chain.n,
+		qed_meta_get_stats(image->meta, &meta);
+	*stats = (struct qed_stats){
+		.reads = qed_counted(c, QED_REQUEST_READ),
+		.writes = qed_counted(c, QED_REQUEST_WRITE),
+		.flushes = qed_counted(c, QED_REQUEST_FLUSH),
+		.zeroes = qed_counted(c, QED_REQUEST_ZERO),
+		.preallocations = qed_counted(c, QED_REQUEST_PREALLOCATE),
+		.seeks = qed_counted(c, QED_REQUEST_SEEK),
+		.bytes_read = qed_counted(c, QED_COUNT_BYTES_READ),
+		.bytes_written = qed_counted(c, QED_COUNT_BYTES_WRITTEN),
+		.l2_hits = qed_counted(c, QED_COUNT_L2_HITS),
+		.l2_misses = cache.misses,
+		.l2_loads = cache.loads,
+		.allocations = qed_counted(c, QED_COUNT_ALLOCATIONS),
+		.commits = meta.commits,
+		.syncs = meta.syncs,
 	};
+}
+
+int qed_image_stat_layer(struct qed_image *image, unsigned layer,
+			 struct stat *st)
+{
+	if (layer >= image->chain.n)
+		return -ENOENT;
+	return fstat(image->chain.layers[layer]->source.file->fd, st) < 0 ?
+		       -errno :
+		       0;
 }
 
 int qed_image_stat(struct qed_image *image, struct stat *st)
 {
-	return fstat(image->top->source.file->fd, st) < 0 ? -errno : 0;
+	return qed_image_stat_layer(image, 0, st);
 }
 
 int qed_image_statvfs(struct qed_image *image, struct statvfs *st)

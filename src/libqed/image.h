@@ -36,6 +36,7 @@ struct qed_image {
 	struct qed_log log;
 	bool writable;
 	uint64_t size;			/* bytes of virtual disk */
+	struct qed_counters counters;
 
 	/* a writable image's */
 	struct qed_alloc alloc;

@@ -14,6 +14,7 @@
 #include "config.h"
 
 #include "l2cache.h"
+#include "probe.h"
 
 #include <errno.h>
 #include <stdlib.h>
@@ -55,6 +56,7 @@ struct qed_l2cache {
 	struct qed_slice *dirty_head;	/* under lock */
 	struct load *free_loads;	/* under lock */
 	uint64_t loads;			/* under lock */
+	uint64_t misses;		/* under lock */
 	_Atomic unsigned ndirty;	/* stored under lock */
 	_Atomic uint32_t *buckets;	/* slot + 1, 0: empty; stored under lock */
 	_Atomic(struct chunk *) *chunks;
@@ -409,12 +411,22 @@ static int run_load(struct load *load, struct qed_table_source *source,
 				    .iov = &load->iov,
 				    .iovcnt = 1,
 				    .done = load_done };
+	QED_PROBE2(l2_load, source->id, file_off);
 	ret = qed_file_start(source->file, &load->io);
 	if (ret == QED_PENDING)
 		return ret;
 	end_load(load, ret, waiter);
 	*out = slice;
 	return ret;
+}
+
+/* Lets the waiter wait for the slice. */
+static void miss_locked(struct qed_l2cache *cache, struct qed_slice *slice,
+			struct qed_waiter *waiter)
+{
+	cache->misses++;
+	waiter->missed = true;
+	qed_waitlist_add(&slice->waiters, waiter);
 }
 
 int qed_l2cache_get(struct qed_l2cache *cache, struct qed_table_source *source,
@@ -434,14 +446,15 @@ int qed_l2cache_get(struct qed_l2cache *cache, struct qed_table_source *source,
 		*out = slice;
 		return 0;
 	}
+	QED_PROBE2(l2_miss, source->id, file_off);
 	if (slice) {
-		qed_waitlist_add(&slice->waiters, waiter);
+		miss_locked(cache, slice, waiter);
 		pthread_mutex_unlock(&cache->lock);
 		return QED_PENDING;
 	}
 	load = begin_load_locked(cache, key, file_off);
 	if (load)
-		qed_waitlist_add(&load->slice->waiters, waiter);
+		miss_locked(cache, load->slice, waiter);
 	pthread_mutex_unlock(&cache->lock);
 	return load ? run_load(load, source, file_off, waiter, out) : -ENOMEM;
 }
@@ -485,6 +498,11 @@ void qed_l2cache_put_back(struct qed_l2cache *cache, struct qed_slice *slice)
 	pthread_mutex_unlock(&cache->lock);
 }
 
+uint64_t qed_l2cache_budget(const struct qed_l2cache *cache)
+{
+	return (uint64_t)cache->budget_slots * QED_SLICE_BYTES;
+}
+
 unsigned qed_l2cache_dirty(const struct qed_l2cache *cache)
 {
 	return atomic_load_explicit(&cache->ndirty, memory_order_relaxed);
@@ -519,6 +537,7 @@ void qed_l2cache_get_stats(struct qed_l2cache *cache,
 {
 	pthread_mutex_lock(&cache->lock);
 	stats->loads = cache->loads;
+	stats->misses = cache->misses;
 	stats->slots = cache->nslots;
 	stats->budget = cache->budget_slots;
 	pthread_mutex_unlock(&cache->lock);

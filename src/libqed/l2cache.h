@@ -75,7 +75,8 @@ bool qed_l2cache_peek(struct qed_l2cache *cache,
  * Pins the slice at `file_off` (a multiple of QED_SLICE_BYTES): 0 with *slice to
  * be released by qed_l2cache_put(); -errno; or QED_PENDING: `waiter` will be
  * woken, on an engine's thread, and calls again.  When it is woken with 0 the
- * slice is certain to be here until the waiter returns.
+ * slice is certain to be here until the waiter returns.  If the slice had to be
+ * read, waiter->missed is set.
  */
 int qed_l2cache_get(struct qed_l2cache *cache, struct qed_table_source *source,
 		    uint64_t file_off, struct qed_waiter *waiter,
@@ -93,6 +94,9 @@ void qed_slice_run(const struct qed_slice *slice, unsigned index, uint64_t max,
 void qed_l2cache_set(struct qed_l2cache *cache, struct qed_slice *slice,
 		     unsigned index, unsigned n, uint64_t first,
 		     uint32_t stride);
+
+/* The budget in bytes.  Lock-free. */
+uint64_t qed_l2cache_budget(const struct qed_l2cache *cache);
 
 /* How many slices are dirty.  Lock-free. */
 unsigned qed_l2cache_dirty(const struct qed_l2cache *cache);
@@ -116,6 +120,7 @@ void qed_l2cache_put_back(struct qed_l2cache *cache, struct qed_slice *slice);
 
 struct qed_l2cache_stats {
 	uint64_t loads;			/* slices read from a file */
+	uint64_t misses;		/* callers of get that needed one */
 	uint64_t slots;			/* slices in memory, in use or not */
 	uint64_t budget;		/* slices */
 };

@@ -8,6 +8,7 @@
 #define QED_LAYER_H
 
 #include "l2cache.h"
+#include "stats.h"
 
 struct qed_layer {
 	struct qed_table_source source;	/* file, and its place in the chain */
@@ -15,6 +16,7 @@ struct qed_layer {
 	uint64_t size;			/* bytes of virtual disk */
 	struct qed_log log;
 	struct qed_l2cache *cache;	/* the chain's; null for raw layers */
+	struct qed_counters *counters;	/* the image's */
 
 	/* QED only; constant after open unless a comment says otherwise */
 	struct qed_header header;	/* features change under meta's lock */

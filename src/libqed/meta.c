@@ -11,6 +11,10 @@
  *	   else if an entry needs its data to be there first: sync;
  *	3. write the copies, sync.
  *
+ * What writes tables because of their age or number, and not because somebody
+ * waits for them to be durable, leaves out the last sync: it would write out all
+ * data too.  The next flush makes up for it.
+ *
  * Entries over fresh clusters without backing data need no sync between data and
  * tables: until both are durable the range reads as zeroes, which is what it was.
  * The copies are taken before the first sync, so that no entry is written whose
@@ -31,13 +35,14 @@
 #include "config.h"
 
 #include "meta.h"
+#include "probe.h"
 
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
 #define DIRTY_MIN  16u			/* slices */
-#define DIRTY_MAX  2048u
+#define DIRTY_MAX  3072u
 #define SLACK      1024u		/* slices dirtied past the limit at once */
 #define FREED_MAX  65536u		/* ranges that wait for a commit */
 
@@ -66,7 +71,9 @@ struct qed_meta {
 	struct qed_alloc *alloc;	/* constant */
 	struct qed_reclaim *reclaim;	/* constant */
 	struct qed_l2cache *cache;	/* constant */
-	unsigned dirty_limit;		/* constant: slices */
+	unsigned dirty_limit;		/* constant: slices; nobody adds to so
+					 * many */
+	unsigned dirty_many;		/* constant: time to write them */
 	unsigned max_slices;		/* constant: room for copies */
 	_Atomic bool failed;
 	_Atomic uint64_t written;	/* data writes done */
@@ -76,7 +83,7 @@ struct qed_meta {
 
 	/* under lock */
 	bool running;
-	bool want_clean, want_header;
+	bool want_sync, want_clean, want_header;
 	bool barrier;
 	struct qed_waitlist waiting;	/* for the next commit */
 	struct qed_waitlist admission;	/* for room, or for the header */
@@ -89,7 +96,9 @@ struct qed_meta {
 	/* the running commit's */
 	enum step step;
 	struct qed_waitlist serving;
-	bool clean, header, pre_sync, barrier_taken, again;
+	bool sync, clean, header, pre_sync, barrier_taken, again;
+	bool covered;			/* a sync came last */
+	bool tables_unsynced;		/* by it or one before */
 	bool need_check_on_disk;
 	struct qed_free_range *freeing;	/* whose loss it makes durable */
 	uint64_t covers;		/* data writes that its sync covers */
@@ -114,6 +123,8 @@ static void commit_io_done(struct qed_io *io, int err)
 	struct qed_meta *meta =
 		(void *)((char *)io - offsetof(struct qed_meta, io));
 
+	if (io->op == QED_OP_FLUSH)
+		QED_PROBE2(sync_end, meta->file->path, err);
 	commit_run(meta, err);
 }
 
@@ -141,6 +152,7 @@ int qed_meta_create(struct qed_layer *layer, struct qed_alloc *alloc,
 	qed_l2cache_get_stats(layer->cache, &stats);
 	meta->dirty_limit = (unsigned)qed_min(
 		DIRTY_MAX, qed_max(DIRTY_MIN, stats.budget / 2));
+	meta->dirty_many = meta->dirty_limit / 4 * 3;
 	meta->max_slices = meta->dirty_limit + SLACK;
 	copies = meta->max_slices + l1_slices(layer);
 	/* Touched only as far as a commit needs it. */
@@ -244,6 +256,7 @@ int qed_meta_map_table(struct qed_meta *meta, uint64_t l1_index,
 static int start_sync(struct qed_meta *meta)
 {
 	atomic_fetch_add(&meta->syncs, 1);
+	QED_PROBE1(sync_start, meta->file->path);
 	meta->io = (struct qed_io){ .op = QED_OP_FLUSH,
 				    .done = commit_io_done };
 	return qed_file_start(meta->file, &meta->io);
@@ -300,27 +313,37 @@ static int by_file_off(const void *a, const void *b)
 }
 
 /*
- * Ranges whose loss this commit makes durable; if it cannot take all that is
- * dirty it cannot tell which, and leaves them to the next.
+ * Ranges whose loss this commit makes durable; if it does not sync, or cannot take
+ * all that is dirty and so not tell which, it leaves them to the next.
  */
 static void take_freed_locked(struct qed_meta *meta)
 {
-	if (meta->again)
+	if (meta->again || !meta->sync)
 		return;
 	meta->freeing = meta->freed;
 	meta->freed = NULL;
 	atomic_store(&meta->nfreed, 0);
 }
 
+/* Of `written` data writes and the tables that were written. */
+static bool all_durable(const struct qed_meta *meta, uint64_t written)
+{
+	return written == meta->synced && !meta->tables_unsynced;
+}
+
 /* Step 1: takes what is dirty, decides what has to be done. */
 static int commit_begin(struct qed_meta *meta)
 {
+	bool goes_on = meta->again;
+
 	pthread_mutex_lock(&meta->lock);
-	if (!meta->again)
+	if (!goes_on)
 		qed_waitlist_move(&meta->serving, &meta->waiting);
+	meta->sync |= meta->want_sync;
 	meta->clean |= meta->want_clean;
 	meta->header = meta->want_header;
-	meta->want_clean = meta->want_header = false;
+	meta->want_sync = meta->want_clean = meta->want_header = false;
+	meta->covered = false;
 	meta->covers =
 		atomic_load_explicit(&meta->written, memory_order_acquire);
 	meta->nslices = qed_l2cache_collect(meta->cache, meta->slices,
@@ -336,9 +359,12 @@ static int commit_begin(struct qed_meta *meta)
 	if (meta->ncopies || meta->header)
 		meta->step = STEP_NEED_CHECK;
 	else
-		meta->step = meta->covers != meta->synced ? STEP_SYNC :
-							    STEP_CLEAN;
+		meta->step = meta->sync && !all_durable(meta, meta->covers) ?
+				     STEP_SYNC :
+				     STEP_CLEAN;
 	pthread_mutex_unlock(&meta->lock);
+	if (!goes_on)
+		QED_PROBE2(commit_start, meta->file->path, meta->ncopies);
 	return 0;
 }
 
@@ -372,6 +398,7 @@ static int commit_grow(struct qed_meta *meta)
 static int commit_pre_sync(struct qed_meta *meta)
 {
 	meta->step = STEP_TABLES;
+	meta->covered = meta->pre_sync;
 	qed_alloc_note_written(meta->alloc, meta->grown);
 	return meta->pre_sync ? start_sync(meta) : 0;
 }
@@ -460,10 +487,15 @@ static int commit_sync(struct qed_meta *meta)
 		qed_l2cache_put(meta->cache, meta->slices[i].slice);
 	meta->nslices = meta->ncopies = 0;
 	meta->step = STEP_CLEAN;
-	return start_sync(meta);
+	meta->covered = meta->sync;
+	meta->tables_unsynced = !meta->sync;
+	return meta->sync ? start_sync(meta) : 0;
 }
 
-/* Everything taken is durable; clears NEED_CHECK if wanted and possible. */
+/*
+ * Everything taken is written, and durable if that was wanted; clears NEED_CHECK
+ * if wanted and possible.
+ */
 static int commit_clean(struct qed_meta *meta)
 {
 	struct qed_free_range *freeing = meta->freeing;
@@ -473,7 +505,10 @@ static int commit_clean(struct qed_meta *meta)
 	if (freeing)
 		qed_reclaim_add(meta->reclaim, freeing);
 	pthread_mutex_lock(&meta->lock);
-	meta->synced = qed_max(meta->synced, meta->covers);
+	if (meta->covered) {
+		meta->synced = qed_max(meta->synced, meta->covers);
+		meta->tables_unsynced = false;
+	}
 	dirty = meta->l1_ndirty || qed_l2cache_dirty(meta->cache);
 	pthread_mutex_unlock(&meta->lock);
 	if (meta->again) {
@@ -577,6 +612,7 @@ static bool commit_end(struct qed_meta *meta, int err)
 
 	qed_waitlist_init(&served);
 	qed_waitlist_init(&admitted);
+	QED_PROBE2(commit_end, meta->file->path, err);
 	if (no_space_to_grow(meta, err))
 		commit_put_back(meta);
 	else if (err)
@@ -586,12 +622,12 @@ static bool commit_end(struct qed_meta *meta, int err)
 	qed_waitlist_move(&admitted, &meta->admission);
 	if (err) {
 		qed_waitlist_move(&served, &meta->waiting);
-		meta->want_clean = meta->want_header = false;
+		meta->want_sync = meta->want_clean = meta->want_header = false;
 	}
-	more = meta->waiting.head || meta->want_header;
+	more = meta->waiting.head || meta->want_header || meta->want_sync;
 	meta->running = more;
 	meta->step = STEP_BEGIN;
-	meta->again = meta->clean = false;
+	meta->again = meta->sync = meta->clean = false;
 	pthread_mutex_unlock(&meta->lock);
 	qed_waitlist_wake(&served, err);
 	qed_waitlist_wake(&admitted, err);
@@ -614,28 +650,34 @@ static void commit_run(struct qed_meta *meta, int err)
 
 /* --- what callers see ---------------------------------------------------- */
 
-static bool idle_locked(const struct qed_meta *meta)
+/* Is there nothing to do for a commit of this kind? */
+static bool idle_locked(const struct qed_meta *meta, enum qed_commit how)
 {
-	return !meta->running && !meta->l1_ndirty &&
-	       !qed_l2cache_dirty(meta->cache) &&
-	       atomic_load_explicit(&meta->written, memory_order_acquire) ==
-		       meta->synced;
+	if (meta->running || meta->l1_ndirty || qed_l2cache_dirty(meta->cache))
+		return false;
+	if (how == QED_COMMIT_WRITE)
+		return true;
+	if (how == QED_COMMIT_CLEAN && meta->need_check_on_disk)
+		return false;
+	return all_durable(meta, atomic_load_explicit(&meta->written,
+						      memory_order_acquire));
 }
 
-static int commit_request(struct qed_meta *meta, bool clean,
-			  struct qed_waiter *waiter)
+int qed_meta_commit(struct qed_meta *meta, enum qed_commit how,
+		    struct qed_waiter *waiter)
 {
 	bool start;
 
 	if (qed_meta_failed(meta))
 		return -EIO;
 	pthread_mutex_lock(&meta->lock);
-	if (idle_locked(meta) && !(clean && meta->need_check_on_disk)) {
+	if (idle_locked(meta, how)) {
 		pthread_mutex_unlock(&meta->lock);
 		return 0;
 	}
 	qed_waitlist_add(&meta->waiting, waiter);
-	meta->want_clean |= clean;
+	meta->want_sync |= how != QED_COMMIT_WRITE;
+	meta->want_clean |= how == QED_COMMIT_CLEAN;
 	start = !meta->running;
 	meta->running = true;
 	pthread_mutex_unlock(&meta->lock);
@@ -644,18 +686,21 @@ static int commit_request(struct qed_meta *meta, bool clean,
 	return QED_PENDING;
 }
 
-int qed_meta_flush(struct qed_meta *meta, struct qed_waiter *waiter)
+/* Starts a commit, which ends by itself, unless one runs. */
+static void commit_in_background(struct qed_meta *meta)
 {
-	return commit_request(meta, false, waiter);
+	bool start;
+
+	pthread_mutex_lock(&meta->lock);
+	start = !meta->running;
+	meta->running = true;
+	pthread_mutex_unlock(&meta->lock);
+	if (start)
+		commit_run(meta, 0);
 }
 
-int qed_meta_start_clean(struct qed_meta *meta, struct qed_waiter *waiter)
-{
-	return commit_request(meta, true, waiter);
-}
-
-/* Waits for the next commit's end; `header`: which has to write the header. */
-static int await_commit(struct qed_meta *meta, bool header,
+/* Waits for the end of a commit that writes the header, or that syncs. */
+static int await_commit(struct qed_meta *meta, bool header, bool sync,
 			struct qed_waiter *waiter)
 {
 	bool start;
@@ -663,6 +708,7 @@ static int await_commit(struct qed_meta *meta, bool header,
 	pthread_mutex_lock(&meta->lock);
 	qed_waitlist_add(&meta->admission, waiter);
 	meta->want_header |= header;
+	meta->want_sync |= sync;
 	start = !meta->running;
 	meta->running = true;
 	pthread_mutex_unlock(&meta->lock);
@@ -683,18 +729,23 @@ int qed_meta_admit_data(struct qed_meta *meta, struct qed_waiter *waiter)
 		return 0;
 	if (qed_meta_failed(meta))
 		return -EIO;
-	return await_commit(meta, true, waiter);
+	return await_commit(meta, true, false, waiter);
 }
 
 int qed_meta_admit_map(struct qed_meta *meta, struct qed_waiter *waiter)
 {
+	unsigned dirty = qed_l2cache_dirty(meta->cache);
+	bool freed_many = atomic_load_explicit(&meta->nfreed,
+					       memory_order_relaxed) >=
+			  FREED_MAX;
+
 	if (qed_meta_failed(meta))
 		return -EIO;
-	if (qed_l2cache_dirty(meta->cache) < meta->dirty_limit &&
-	    atomic_load_explicit(&meta->nfreed, memory_order_relaxed) <
-		    FREED_MAX)
-		return 0;
-	return await_commit(meta, false, waiter);
+	if (freed_many || dirty >= meta->dirty_limit)
+		return await_commit(meta, false, freed_many, waiter);
+	if (dirty >= meta->dirty_many)
+		commit_in_background(meta);
+	return 0;
 }
 
 /* A blocking caller. */
@@ -717,14 +768,14 @@ static void wait_woken(struct qed_waiter *waiter, int err)
 	pthread_mutex_unlock(&wait->lock);
 }
 
-static int commit_wait(struct qed_meta *meta, bool clean)
+static int commit_wait(struct qed_meta *meta, enum qed_commit how)
 {
 	struct wait wait = { .waiter = { .wake = wait_woken } };
 	int ret;
 
 	pthread_mutex_init(&wait.lock, NULL);
 	pthread_cond_init(&wait.cond, NULL);
-	ret = commit_request(meta, clean, &wait.waiter);
+	ret = qed_meta_commit(meta, how, &wait.waiter);
 	if (ret == QED_PENDING) {
 		pthread_mutex_lock(&wait.lock);
 		while (!wait.over)
@@ -739,7 +790,7 @@ static int commit_wait(struct qed_meta *meta, bool clean)
 
 int qed_meta_clean(struct qed_meta *meta)
 {
-	return commit_wait(meta, true);
+	return commit_wait(meta, QED_COMMIT_CLEAN);
 }
 
 void qed_meta_tick(struct qed_meta *meta)
@@ -754,8 +805,12 @@ void qed_meta_tick(struct qed_meta *meta)
 	dirty = meta->l1_ndirty || qed_l2cache_dirty(meta->cache);
 	pthread_mutex_unlock(&meta->lock);
 	/* A failure is logged, and remembered for the next flush. */
-	if (dirty || quiet)
-		commit_wait(meta, quiet);
+	if (quiet)
+		commit_wait(meta, QED_COMMIT_CLEAN);
+	else if (atomic_load(&meta->nfreed))
+		commit_wait(meta, QED_COMMIT_SYNC);	/* to use them again */
+	else if (dirty)
+		commit_wait(meta, QED_COMMIT_WRITE);
 }
 
 void qed_meta_get_header(struct qed_meta *meta, struct qed_header *header)

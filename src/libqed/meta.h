@@ -52,24 +52,28 @@ int qed_meta_admit_data(struct qed_meta *meta, struct qed_waiter *waiter);
 int qed_meta_admit_map(struct qed_meta *meta, struct qed_waiter *waiter);
 bool qed_meta_admits_data(const struct qed_meta *meta);
 
-/*
- * Makes everything written and mapped before the call durable.  0 or -errno at
- * once, or QED_PENDING and `waiter` is woken.  After the first failure -EIO.
- */
-int qed_meta_flush(struct qed_meta *meta, struct qed_waiter *waiter);
+enum qed_commit {
+	QED_COMMIT_WRITE,	/* tables are written, nothing is made durable */
+	QED_COMMIT_SYNC,	/* what was written and mapped before is durable */
+	QED_COMMIT_CLEAN,	/* and if then nothing is dirty NEED_CHECK is
+				 * cleared, durably */
+};
 
 /*
- * The same, and if nothing is dirty afterwards clears NEED_CHECK durably.
- * qed_meta_clean() blocks; not on an engine's thread.
+ * 0 or -errno at once, or QED_PENDING and `waiter` is woken.  After the first
+ * failure -EIO.
  */
-int qed_meta_start_clean(struct qed_meta *meta, struct qed_waiter *waiter);
+int qed_meta_commit(struct qed_meta *meta, enum qed_commit how,
+		    struct qed_waiter *waiter);
+
+/* QED_COMMIT_CLEAN.  Blocks; not on an engine's thread. */
 int qed_meta_clean(struct qed_meta *meta);
 
 /* Has a flush failed? */
 bool qed_meta_failed(const struct qed_meta *meta);
 
 /*
- * One tick of the commit interval: commits if tables are dirty; if nothing was
+ * One tick of the commit interval: writes tables that are dirty; if no data was
  * written since the last tick, cleans.  Blocks; not on an engine's thread.
  */
 void qed_meta_tick(struct qed_meta *meta);

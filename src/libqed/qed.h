@@ -68,12 +68,14 @@ enum qed_io_engine {
 #define QED_OPEN_NO_BACKING  0x2u	/* holes read as zeroes; read-only */
 #define QED_OPEN_FORCE_SHARE 0x4u	/* take no locks; read-only */
 #define QED_OPEN_DETECT_ZEROES 0x8u	/* qed_writev() stores no zeroes */
+#define QED_OPEN_RAW         0x10u	/* the file has no format: its bytes are
+					 * the disk; read-only */
 
 struct qed_open_options {
 	uint32_t flags;			/* QED_OPEN_* */
 	enum qed_io_engine io;
 	uint64_t l2_cache;		/* budget for L2 tables in memory */
-	unsigned commit_seconds;	/* metadata is committed at least this
+	unsigned commit_seconds;	/* tables are written at least this
 					 * often; 0: at a flush only */
 	const char *backing;		/* overrides the top image's backing
 					 * name (relative to the working
@@ -118,6 +120,7 @@ int qed_image_close(struct qed_image *image);
 
 /* What a header says, and a few facts about an open image. */
 struct qed_image_info {
+	const char *format;		/* "qed"; "raw" of a layer; static */
 	uint64_t virtual_size;		/* bytes */
 	uint32_t cluster_size;		/* bytes */
 	uint32_t table_size;		/* clusters per L1 or L2 table */
@@ -138,13 +141,74 @@ struct qed_image_info {
 					 * layers overlap or clusters leaked */
 	bool writable;			/* opened read-write */
 	unsigned nlayers;		/* images in the chain, this included */
+	uint64_t l2_cache;		/* bytes: the budget for L2 tables */
+	const char *io_engine;		/* "io_uring" or "threads"; static */
 };
 
 /* Fills *info.  Cheap: no I/O.  Thread-safe. */
 void qed_image_get_info(struct qed_image *image, struct qed_image_info *info);
 
+/*
+ * The path of the chain's image number `layer`, 0 being the top, as it was opened;
+ * null past the last.  Lives as long as the image handle.  Thread-safe.
+ */
+const char *qed_image_get_path(struct qed_image *image, unsigned layer);
+
+/*
+ * What has been done since the image was opened.  A request counts from when it
+ * is about to call `done`, whether or not it has failed.
+ */
+struct qed_stats {
+	uint64_t reads, writes, flushes, zeroes, preallocations, seeks;
+	uint64_t bytes_read, bytes_written;	/* by reads, writes */
+	uint64_t l2_hits;		/* look-ups of a range in one image's
+					 * tables that memory could answer */
+	uint64_t l2_misses;		/* and that had to wait for a table */
+	uint64_t l2_loads;		/* reads of a part of a table */
+	uint64_t allocations;		/* clusters taken for data, reused ones
+					 * and those for failed writes too */
+	uint64_t commits;		/* that wrote tables */
+	uint64_t syncs;			/* of the top image's file, by flushes
+					 * and commits */
+};
+
+/* Fills *stats.  No I/O; thread-safe.  Each number is exact, but they need not
+ * be of one moment while requests are under way. */
+void qed_image_get_stats(struct qed_image *image, struct qed_stats *stats);
+
+/*
+ * The same of the chain's image number `layer`, 0 being the top, as if it had been
+ * opened itself: 0, or -ENOENT past the last.  A raw file has a format, a virtual
+ * size and `allocated` only.  Thread-safe.
+ */
+int qed_image_get_layer_info(struct qed_image *image, unsigned layer,
+			     struct qed_image_info *info);
+
+/* What an image's clusters are used for, by its tables. */
+struct qed_usage {
+	uint64_t data, zero;		/* entries that are data, zero clusters */
+	uint64_t tables;		/* L2 tables */
+	uint64_t leaked;		/* whole clusters of the file that no
+					 * entry names */
+	uint64_t damaged;		/* entries that cannot be right; what
+					 * they name counts as leaked */
+};
+
+/*
+ * Counts the clusters of the chain's image number `layer`.  It blocks, and reads
+ * all tables, holes excepted, each once; it needs a bit of memory for each cluster
+ * of the file, at most 256 MiB.  0; -ENOENT past the last layer, -EMEDIUMTYPE for
+ * a raw file, -EFBIG if the file is too large for that, or -errno.  Counts the
+ * file as it is: of an image open for writing flush it first.
+ */
+int qed_image_get_usage(struct qed_image *image, unsigned layer,
+			struct qed_usage *usage);
+
 /* Stats the top image's file through its open descriptor: 0 or -errno. */
 int qed_image_stat(struct qed_image *image, struct stat *st);
+/* The same for the chain's image number `layer`; -ENOENT past the last. */
+int qed_image_stat_layer(struct qed_image *image, unsigned layer,
+			 struct stat *st);
 
 /*
  * The same for the file system that holds it: free space as statvfs(3).
@@ -206,6 +270,34 @@ void qed_preallocate(struct qed_image *image, uint64_t offset, uint64_t len,
 void qed_seek(struct qed_image *image, uint64_t offset, int whence,
 	      void (*done)(void *opaque, int64_t result), void *opaque);
 
+/* What a range of the virtual disk is. */
+enum qed_map_kind {
+	QED_MAP_DATA,			/* bytes that a file of the chain holds */
+	QED_MAP_ZERO,			/* zeroes that one says are there: zero
+					 * clusters, holes of a raw file */
+	QED_MAP_HOLE,			/* zeroes because none has anything */
+};
+
+struct qed_map_extent {
+	enum qed_map_kind kind;
+	unsigned depth;			/* whose word that is: 0 is the top
+					 * image; of a HOLE the last one asked */
+	bool placed;			/* it has a place in that file; */
+	uint64_t file_off;		/* there, of the first byte, else 0 */
+	uint64_t len;			/* bytes */
+};
+
+/*
+ * Finds what is at disk offset `offset` over the whole chain, for at most `len`
+ * bytes: the longest extent that is all alike, and contiguous in its file.  0;
+ * -ENXIO at or past the disk's end or if `len` is 0; -EUCLEAN (logged) where the
+ * tables are damaged, or another -errno.  Where the image is written meanwhile
+ * the answer may be old at once.  It blocks, and must not be called from a `done`
+ * callback.  Thread-safe.
+ */
+int qed_map(struct qed_image *image, uint64_t offset, uint64_t len,
+	    struct qed_map_extent *extent);
+
 /*
  * Blocking forms, for programs without an event loop.  They must not be called
  * from a `done` callback.  Results as above.
@@ -237,6 +329,160 @@ struct qed_create_options {
  */
 int qed_image_create(const char *path,
 		     const struct qed_create_options *options);
+
+/*
+ * Jobs: calls that work on a whole image and may take long.  Each takes one of
+ * these, or null.  `progress` is called now and then from the thread that called
+ * the job, while everything is consistent; `total` may grow as more is found.
+ * `cancelled` may be called from any thread and must be quick; once it has
+ * returned true the job ends soon with -ECANCELED: what a job was making is
+ * removed, what it was changing is left consistent, and the job can be run again.
+ */
+struct qed_job {
+	void (*progress)(void *opaque, uint64_t done, uint64_t total);
+	bool (*cancelled)(void *opaque);
+	void *opaque;
+};
+
+/* What can be wrong with an entry of a table, and leaks. */
+enum qed_fault_kind {
+	QED_FAULT_RESERVED_BITS,	/* among the lowest 12 */
+	QED_FAULT_UNALIGNED,		/* not at a cluster's start */
+	QED_FAULT_PAST_END,		/* not wholly inside the file */
+	QED_FAULT_IN_HEADER,
+	QED_FAULT_IN_L1_TABLE,
+	QED_FAULT_IN_L2_TABLE,
+	QED_FAULT_SHARED,		/* another entry's cluster or table */
+	QED_FAULT_LEAK,			/* clusters that nobody names */
+	QED_FAULT_KINDS
+};
+
+/* What was done about a fault, or would be. */
+enum qed_fault_action {
+	QED_ACTION_NONE,
+	QED_ACTION_DROP,		/* the mapping: the range reads as if
+					 * it had never been written */
+	QED_ACTION_COPY,		/* gets clusters of its own */
+	QED_ACTION_EXTEND,		/* the file, over its cut last cluster */
+	QED_ACTION_TRUNCATE,		/* the file */
+	QED_ACTION_PUNCH,		/* the space goes back to the host */
+	QED_ACTION_KINDS
+};
+
+struct qed_fault {
+	enum qed_fault_kind kind;
+	enum qed_fault_action action;
+	unsigned level;			/* 1 or 2: which kind of table; 0: leak */
+	uint64_t file_off;		/* of the entry, or of the leak */
+	uint64_t entry;			/* its value; 0 for a leak */
+	uint64_t disk_off;		/* what it maps */
+	uint64_t len;			/* bytes of disk (0 if all of it is past
+					 * the disk's end), of file for a leak */
+	uint64_t count;			/* of neighbouring entries alike, or of
+					 * clusters leaked */
+};
+
+/* "past-end", "drop" and so on, as the manual page lists them; static. */
+const char *qed_fault_kind_name(enum qed_fault_kind kind);
+const char *qed_fault_action_name(enum qed_fault_action action);
+
+#define QED_CHECK_LEAKS       0x1u	/* mend leaks */
+#define QED_CHECK_ALL         0x3u	/* mend everything */
+#define QED_CHECK_DRY_RUN     0x4u	/* only say what would be done */
+#define QED_CHECK_FORCE_SHARE 0x8u	/* take no locks; nothing is mended */
+
+struct qed_check_options {
+	uint32_t flags;			/* QED_CHECK_* */
+	enum qed_io_engine io;
+	struct qed_log log;
+	const struct qed_job *job;	/* or null */
+	/* Called for each fault, neighbours that are alike in one; or null. */
+	void (*fault)(void *opaque, const struct qed_fault *fault);
+	void *opaque;
+};
+
+struct qed_check_report {
+	uint64_t total_clusters;	/* of the virtual disk */
+	uint64_t allocated_clusters;	/* of them, that have data */
+	uint64_t fragmented_clusters;	/* of those, that do not follow the one
+					 * before in the file */
+	uint64_t corruptions;		/* entries that are wrong now */
+	uint64_t corruptions_fixed;
+	uint64_t leaks;			/* clusters leaked now */
+	uint64_t empty_leaks;		/* of them, not at the file's end, that
+					 * take up no space: nothing to mend */
+	uint64_t leaks_fixed;		/* clusters whose space was given back */
+	uint64_t check_errors;		/* parts of tables that were unreadable */
+	uint64_t image_end_offset;	/* behind the last cluster in use */
+	bool need_check;		/* NEED_CHECK is set now */
+	bool undo_saved;		/* PATH.check-undo holds older tables */
+};
+
+/*
+ * Finds everything that is wrong with the tables of the image at `path`, and
+ * mends it if asked to; opens no other file that it names.
+ *
+ * With QED_CHECK_ALL what two entries share is copied, so that each has its own;
+ * entries that cannot be right are dropped; before an entry is changed its table's
+ * bytes are made durable in PATH.check-undo.  With QED_CHECK_LEAKS (part of ALL),
+ * if no corruption is left, leaks at the file's end are cut off, others punched.
+ * NEED_CHECK is cleared, durably, after a complete pass that found no corruption.
+ *
+ * 0 if the check ran to its end (*report says what it found; unreadable tables
+ * count as check_errors), else -errno after one message, *report as far as it got:
+ * -EMEDIUMTYPE not a QED image, -ECANCELED, -EBUSY, -EUCLEAN a damaged header,
+ * -EFBIG or -ENOMEM too many clusters for the memory, or as open(2) says.
+ */
+int qed_image_check(const char *path, const struct qed_check_options *options,
+		    struct qed_check_report *report);
+
+/*
+ * Takes the changes to tables back that PATH.check-undo tells of, durably, and
+ * removes that file.  -ENOENT if there is none, -ESTALE if the image has been
+ * changed since (then nothing is done), or as qed_image_check(); one message.
+ */
+int qed_image_check_undo(const char *path, const struct qed_log *log);
+
+enum qed_difference_kind {
+	QED_SAME,
+	QED_DIFFERENT_BYTES,		/* in the sector at disk_off */
+	QED_DIFFERENT_SIZES,		/* only in strict mode */
+	QED_DIFFERENT_KINDS,		/* enum qed_map_kind at disk_off, only
+					 * in strict mode */
+};
+
+struct qed_difference {
+	enum qed_difference_kind kind;
+	uint64_t disk_off;		/* of the first difference, or error */
+	unsigned image;			/* after an error: 0 the first, 1 the
+					 * second could not be read */
+	bool mapping;			/* it is qed_map() that failed */
+};
+
+/*
+ * Do two images have the same disk?  The shorter one counts as followed by zeroes;
+ * in strict mode sizes have to be the same, and what is allocated where too.  Reads
+ * only what is data in one of them.  It blocks, as qed_map().  0 with the answer in
+ * *difference, or -errno, with the place there.
+ */
+int qed_compare(struct qed_image *image1, struct qed_image *image2, bool strict,
+		struct qed_difference *difference);
+
+struct qed_measurement {
+	uint64_t required;		/* bytes of a file with what is data now */
+	uint64_t fully_allocated;	/* and of one with data everywhere */
+};
+
+/*
+ * How long the file of a QED image without a backing file would be, of the size
+ * and geometry in `options` (whose other fields are not looked at, but for `log`),
+ * if it got the data of `image`, an open image, or none if that is null.  A
+ * virtual_size of 0 is that of `image`.  It blocks, as qed_map().  0, -EINVAL for
+ * a geometry or size that the format does not allow (logged), or as qed_map().
+ */
+int qed_measure(struct qed_image *image,
+		const struct qed_create_options *options,
+		struct qed_measurement *measurement);
 
 /* The version of the library, as "1.2.3". */
 const char *qed_version(void);

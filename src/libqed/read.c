@@ -7,6 +7,7 @@
  */
 #include "config.h"
 
+#include "probe.h"
 #include "request.h"
 #include "source.h"
 
@@ -146,20 +147,19 @@ static void read_woken(struct qed_waiter *waiter, int err)
 	read_run(read);
 }
 
-/* Starts at read->pos, which the caller has set. */
-static void read_begin(struct qed_read *read)
+static void read_init(struct qed_read *read)
 {
 	atomic_init(&read->pending, 1);
 	atomic_init(&read->err, 0);
 	read->waiter.wake = read_woken;
-	read_next(read, 0);
-	read_run(read);
 }
 
 void qed_read_start(struct qed_read *read)
 {
+	read_init(read);
 	read->pos = 0;
-	read_begin(read);
+	read_next(read, 0);
+	read_run(read);
 }
 
 static unsigned enter(struct qed_image *image)
@@ -173,33 +173,39 @@ static void leave(struct qed_image *image, unsigned token)
 		qed_reclaim_leave(&image->reclaim, token);
 }
 
+/* Where a read stopped that could not be answered inline. */
+struct stop {
+	uint64_t pos, span;
+	unsigned layer;
+	struct qed_source from;		/* of the bytes at pos; no length: not
+					 * found yet */
+};
+
 /*
- * The part of the range, from its start, that tables in memory and the page
- * cache answer at once: bytes, or -errno.
+ * Answers what tables in memory and the page cache know: 0 for all of the range,
+ * -EAGAIN with the place where it had to stop, or another -errno.
  */
-static int64_t read_inline(struct qed_image *image, const struct iovec *iov,
-			   int iovcnt, uint64_t disk_off, uint64_t len)
+static int read_inline(struct qed_image *image, const struct iovec *iov,
+		       int iovcnt, uint64_t disk_off, uint64_t len,
+		       struct stop *stop)
 {
-	uint64_t pos = 0;
+	int ret = 0;
 
-	while (pos < len) {
-		unsigned layer = 0;
-		uint64_t span = len - pos;
-		struct qed_source from;
-		int ret = qed_source_find(image, disk_off + pos, &layer, &span,
-				      NULL, &from);
-
-		if (ret == 0 && from.file)
-			ret = try_leaf(iov, iovcnt, pos, &from);
+	for (stop->pos = 0; stop->pos < len; stop->pos += stop->from.len) {
+		stop->layer = 0;
+		stop->span = len - stop->pos;
+		stop->from.len = 0;
+		ret = qed_source_find(image, disk_off + stop->pos,
+				      &stop->layer, &stop->span, NULL,
+				      &stop->from);
+		if (ret == 0 && stop->from.file)
+			ret = try_leaf(iov, iovcnt, stop->pos, &stop->from);
 		else if (ret == 0)
-			qed_iov_zero(iov, iovcnt, pos, from.len);
-		if (ret == -EAGAIN)
-			break;
+			qed_iov_zero(iov, iovcnt, stop->pos, stop->from.len);
 		if (ret < 0)
-			return ret;
-		pos += from.len;
+			break;
 	}
-	return (int64_t)pos;
+	return ret;
 }
 
 /*
@@ -220,16 +226,38 @@ static void request_done(struct qed_read *read, int err)
 		qed_container_of(read, struct request, read);
 	void (*done)(void *, int64_t) = request->done;
 	void *opaque = request->opaque;
+	struct qed_image *image = read->image;
 	int64_t result = err ? err : (int64_t)read->len;
 
-	leave(read->image, request->token);
+	leave(image, request->token);
 	free(request);
-	done(opaque, result);
+	qed_request_end(image, QED_REQUEST_READ, result, done, opaque);
+}
+
+/* Goes on from where a read stopped; what was found there is not looked up anew. */
+static void read_resume(struct qed_read *read, const struct stop *stop)
+{
+	int ret = 0;
+
+	read_init(read);
+	read->pos = stop->pos;
+	read->span = stop->span;
+	read->layer = stop->layer;
+	if (stop->from.len) {
+		ret = leaf_start(read, &stop->from);
+		read_next(read, stop->from.len);
+	}
+	if (ret < 0) {
+		read_fail(read, ret);
+		read_unref(read);
+		return;
+	}
+	read_run(read);
 }
 
 static int read_begin_request(struct qed_image *image, const struct iovec *iov,
 			      int iovcnt, uint64_t disk_off, uint64_t len,
-			      uint64_t pos, unsigned token,
+			      const struct stop *stop, unsigned token,
 			      void (*done)(void *opaque, int64_t result),
 			      void *opaque)
 {
@@ -245,9 +273,8 @@ static int read_begin_request(struct qed_image *image, const struct iovec *iov,
 					   .iovcnt = iovcnt,
 					   .disk_off = disk_off,
 					   .len = len,
-					   .done = request_done,
-					   .pos = pos };
-	read_begin(&request->read);
+					   .done = request_done };
+	read_resume(&request->read, stop);
 	return QED_PENDING;
 }
 
@@ -257,16 +284,18 @@ void qed_readv(struct qed_image *image, const struct iovec *iov, int iovcnt,
 {
 	uint64_t len = qed_iov_bytes(iov, iovcnt);
 	unsigned token = enter(image);
-	int64_t ret;
+	struct stop stop;
+	int ret;
 
+	QED_PROBE4(request_start, opaque, QED_REQUEST_READ, offset, len);
 	len = offset < image->size ? qed_min(len, image->size - offset) : 0;
-	ret = read_inline(image, iov, iovcnt, offset, len);
-	if (ret >= 0 && (uint64_t)ret < len) {
+	ret = read_inline(image, iov, iovcnt, offset, len, &stop);
+	if (ret == -EAGAIN)
 		ret = read_begin_request(image, iov, iovcnt, offset, len,
-					 (uint64_t)ret, token, done, opaque);
-		if (ret == QED_PENDING)
-			return;
-	}
+					 &stop, token, done, opaque);
+	if (ret == QED_PENDING)
+		return;
 	leave(image, token);
-	done(opaque, ret);
+	qed_request_end(image, QED_REQUEST_READ,
+			ret < 0 ? ret : (int64_t)len, done, opaque);
 }

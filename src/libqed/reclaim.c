@@ -40,24 +40,10 @@ void qed_reclaim_fini(struct qed_reclaim *reclaim)
 	pthread_mutex_destroy(&reclaim->lock);
 }
 
-/* Threads spread over the shards, so that they do not share a cache line. */
-static unsigned my_shard(void)
-{
-	static _Atomic unsigned next;
-	static _Thread_local unsigned mine;
-
-	if (!mine)
-		mine = atomic_fetch_add_explicit(&next, 1,
-						 memory_order_relaxed) %
-			       QED_RECLAIM_SHARDS +
-		       1;
-	return mine - 1;
-}
-
 unsigned qed_reclaim_enter(struct qed_reclaim *reclaim)
 {
 	unsigned parity = atomic_load(&reclaim->period) & 1;
-	unsigned shard = my_shard();
+	unsigned shard = qed_thread_shard();
 
 	atomic_fetch_add(&reclaim->shards[shard].count[parity], 1);
 	return shard * 2 + parity;
@@ -67,7 +53,7 @@ static bool drained(const struct qed_reclaim *reclaim, unsigned parity)
 {
 	uint64_t sum = 0;
 
-	for (unsigned i = 0; i < QED_RECLAIM_SHARDS; i++)
+	for (unsigned i = 0; i < QED_SHARDS; i++)
 		sum += atomic_load(&reclaim->shards[i].count[parity]);
 	return sum == 0;
 }

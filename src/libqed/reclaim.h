@@ -10,15 +10,13 @@
 
 #include "alloc.h"
 
-#define QED_RECLAIM_SHARDS 16
-
 /* Requests under way, by the parity of the period in which they began. */
 struct qed_reclaim_shard {
-	_Alignas(64) _Atomic uint64_t count[2];
+	_Alignas(QED_CACHE_LINE) _Atomic uint64_t count[2];
 };
 
 struct qed_reclaim {
-	struct qed_reclaim_shard shards[QED_RECLAIM_SHARDS];
+	struct qed_reclaim_shard shards[QED_SHARDS];
 	_Atomic unsigned period;
 	_Atomic bool waiting;		/* for requests to end */
 

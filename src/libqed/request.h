@@ -35,6 +35,14 @@ struct qed_read {
 
 void qed_read_start(struct qed_read *read);
 
+/*
+ * Ends a request that has come in from outside: counts it, then calls `done`, by
+ * which the image may be closed.
+ */
+void qed_request_end(struct qed_image *image, enum qed_request_kind kind,
+		     int64_t result,
+		     void (*done)(void *opaque, int64_t result), void *opaque);
+
 /* Does any layer below the top have bytes in [disk_off, disk_off + len)? */
 static inline bool qed_has_backing(const struct qed_image *image,
 				   uint64_t disk_off)

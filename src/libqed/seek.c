@@ -2,6 +2,7 @@
 /* SEEK_DATA and SEEK_HOLE over a whole chain. */
 #include "config.h"
 
+#include "probe.h"
 #include "request.h"
 #include "source.h"
 
@@ -22,31 +23,11 @@ struct seek {
 
 static void seek_end(struct seek *seek, int64_t result)
 {
-	void (*done)(void *, int64_t) = seek->done;
-	void *opaque = seek->opaque;
+	struct seek over = *seek;
 
 	free(seek);
-	done(opaque, result);
-}
-
-/* A raw file knows its own holes: narrows `from` to what is alike. */
-static bool raw_has_data(struct qed_source *from)
-{
-	int fd = from->file->fd;
-	off_t off = (off_t)from->file_off;
-	off_t data = lseek(fd, off, SEEK_DATA), end;
-
-	if (data < 0 && errno != ENXIO)
-		return true;	/* it does not know: all is data */
-	if (data != off) {
-		if (data > off)
-			from->len = qed_min(from->len, (uint64_t)(data - off));
-		return false;
-	}
-	end = lseek(fd, off, SEEK_HOLE);
-	if (end > off)
-		from->len = qed_min(from->len, (uint64_t)(end - off));
-	return true;
+	qed_request_end(over.image, QED_REQUEST_SEEK, result, over.done,
+			over.opaque);
 }
 
 static void seek_next(struct seek *seek, uint64_t advance)
@@ -71,7 +52,7 @@ static void seek_run(struct seek *seek)
 			seek_end(seek, ret);
 			return;
 		}
-		data = from.file && (!from.raw || raw_has_data(&from));
+		data = from.file && qed_source_has_data(&from);
 		if (data == seek->want_data) {
 			seek_end(seek, (int64_t)seek->pos);
 			return;
@@ -94,19 +75,19 @@ static void seek_woken(struct qed_waiter *waiter, int err)
 void qed_seek(struct qed_image *image, uint64_t offset, int whence,
 	      void (*done)(void *opaque, int64_t result), void *opaque)
 {
-	struct seek *seek;
+	struct seek *seek = NULL;
+	int ret = 0;
 
-	if (whence != SEEK_DATA && whence != SEEK_HOLE) {
-		done(opaque, -EINVAL);
-		return;
-	}
-	if (offset >= image->size) {
-		done(opaque, -ENXIO);
-		return;
-	}
-	seek = malloc(sizeof(*seek));
+	QED_PROBE4(request_start, opaque, QED_REQUEST_SEEK, offset, 0);
+	if (whence != SEEK_DATA && whence != SEEK_HOLE)
+		ret = -EINVAL;
+	else if (offset >= image->size)
+		ret = -ENXIO;
+	else
+		seek = malloc(sizeof(*seek));
 	if (!seek) {
-		done(opaque, -ENOMEM);
+		qed_request_end(image, QED_REQUEST_SEEK, ret ? ret : -ENOMEM,
+				done, opaque);
 		return;
 	}
 	*seek = (struct seek){ .image = image,

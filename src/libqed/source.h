@@ -14,12 +14,18 @@ struct qed_source {
 
 /*
  * Finds the source of the bytes at disk offset `off`, going down from *layer; at
- * most *span bytes.  With a null `waiter` only as far as memory knows, else
- * -EAGAIN.  0, -errno, or QED_PENDING: `waiter` is woken and calls again with
- * *layer and *span as they were left, which keep the place.
+ * most *span bytes.  0, -errno, or QED_PENDING: `waiter` is woken and calls again
+ * with *layer and *span as they were left, which keep the place.  With a null
+ * `waiter` it goes only as far as memory knows, and says -EAGAIN instead.
  */
 int qed_source_find(struct qed_image *image, uint64_t off, unsigned *layer,
 		    uint64_t *span, struct qed_waiter *waiter,
 		    struct qed_source *from);
+
+/*
+ * Of a source with a file: data, or a hole of a raw file, which knows its own?
+ * Shortens it to what is alike.  It asks the host, which may take a moment.
+ */
+bool qed_source_has_data(struct qed_source *from);
 
 #endif

@@ -5,6 +5,7 @@
 #include "util.h"
 
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -167,4 +168,17 @@ void qed_waitlist_wake(struct qed_waitlist *list, int err)
 		waiter->wake(waiter, err);
 		waiter = next;
 	}
+}
+
+unsigned qed_thread_shard(void)
+{
+	static _Atomic unsigned next;
+	static _Thread_local unsigned mine;	/* plus 1; 0: none yet */
+
+	if (!mine)
+		mine = atomic_fetch_add_explicit(&next, 1,
+						 memory_order_relaxed) %
+			       QED_SHARDS +
+		       1;
+	return mine - 1;
 }

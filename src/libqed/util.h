@@ -70,6 +70,8 @@ bool qed_iov_is_zero(const struct iovec *iov, int iovcnt, uint64_t skip,
 struct qed_waiter {
 	void (*wake)(struct qed_waiter *waiter, int err);
 	struct qed_waiter *next;
+	bool missed;			/* a look-up that began has been counted
+					 * as a miss (cluster.c) */
 };
 
 struct qed_waitlist {
@@ -82,6 +84,14 @@ void qed_waitlist_add(struct qed_waitlist *list, struct qed_waiter *waiter);
 void qed_waitlist_move(struct qed_waitlist *to, struct qed_waitlist *from);
 /* Wakes all, first come first.  Call it without any lock. */
 void qed_waitlist_wake(struct qed_waitlist *list, int err);
+
+/*
+ * Where threads would fight over a cache line they get several, the shards: the
+ * number of the calling thread's, which never changes.
+ */
+#define QED_SHARDS     16u
+#define QED_CACHE_LINE 64
+unsigned qed_thread_shard(void);
 
 /* What an asynchronous step returns when its callback will follow. */
 #define QED_PENDING 1

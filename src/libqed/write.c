@@ -14,6 +14,7 @@
 #include "config.h"
 
 #include "copy.h"
+#include "probe.h"
 #include "request.h"
 #include "table.h"
 #include "unmap.h"
@@ -25,9 +26,10 @@
 #define ZEROES      65536u
 
 enum write_kind {
-	WRITE_DATA,
-	WRITE_ZERO,			/* no list: all bytes are zero */
-	WRITE_RESERVE,			/* whole clusters keep what they show */
+	WRITE_DATA = QED_REQUEST_WRITE,
+	WRITE_ZERO = QED_REQUEST_ZERO,	/* no list: all bytes are zero */
+	WRITE_RESERVE = QED_REQUEST_PREALLOCATE, /* whole clusters keep what
+						  * they show */
 };
 
 /* A caller's write; also its cursor. */
@@ -65,10 +67,15 @@ struct new_piece {
 	struct iovec iov[];
 };
 
+static void write_end(const struct write *write, int64_t result)
+{
+	qed_request_end(write->image, (enum qed_request_kind)write->kind,
+			result, write->done, write->opaque);
+}
+
 static void write_unref(struct write *write)
 {
-	void (*done)(void *, int64_t) = write->done;
-	void *opaque = write->opaque;
+	struct write over;
 	int64_t result;
 
 	if (atomic_fetch_sub(&write->pending, 1) != 1)
@@ -77,8 +84,9 @@ static void write_unref(struct write *write)
 	if (!result && write->kind == WRITE_DATA)
 		result = (int64_t)write->len;
 	qed_reclaim_leave(&write->image->reclaim, write->token);
+	over = *write;
 	free(write);
-	done(opaque, result);
+	write_end(&over, result);
 }
 
 static void write_fail(struct write *write, int err)
@@ -494,6 +502,8 @@ static int write_inline(struct qed_image *image, const struct iovec *iov,
 			      .iovcnt = qed_iov_slice(iov, iovcnt, 0, len,
 						      slice) };
 	ret = qed_file_try(image->top->source.file, &io);
+	if (ret != -EAGAIN)
+		qed_cluster_count_hit(image->top, disk_off);
 	if (ret == 0)
 		qed_meta_note_data(image->meta);
 	return ret;
@@ -526,6 +536,7 @@ void qed_writev(struct qed_image *image, const struct iovec *iov, int iovcnt,
 		void *opaque)
 {
 	struct write write = { .image = image,
+			       .kind = WRITE_DATA,
 			       .iov = iov,
 			       .iovcnt = iovcnt,
 			       .disk_off = offset,
@@ -534,10 +545,11 @@ void qed_writev(struct qed_image *image, const struct iovec *iov, int iovcnt,
 			       .opaque = opaque };
 	int ret = check_writable(image);
 
+	QED_PROBE4(request_start, opaque, WRITE_DATA, offset, write.len);
 	if (ret == 0 && write.len && offset >= image->size)
 		ret = -EFBIG;
 	if (ret < 0 || !write.len) {
-		done(opaque, ret);
+		write_end(&write, ret);
 		return;
 	}
 	write.len = qed_min(write.len, image->size - offset);
@@ -548,7 +560,7 @@ void qed_writev(struct qed_image *image, const struct iovec *iov, int iovcnt,
 	if (ret == QED_PENDING)
 		return;
 	qed_reclaim_leave(&image->reclaim, write.token);
-	done(opaque, ret < 0 ? ret : (int64_t)write.len);
+	write_end(&write, ret < 0 ? ret : (int64_t)write.len);
 }
 
 /* A range request: `len` is inside the disk. */
@@ -563,7 +575,7 @@ static void range_begin(struct write *write)
 			return;
 		qed_reclaim_leave(&write->image->reclaim, write->token);
 	}
-	write->done(write->opaque, ret);
+	write_end(write, ret);
 }
 
 void qed_zero(struct qed_image *image, uint64_t offset, uint64_t len,
@@ -575,6 +587,7 @@ void qed_zero(struct qed_image *image, uint64_t offset, uint64_t len,
 			       .done = done,
 			       .opaque = opaque };
 
+	QED_PROBE4(request_start, opaque, WRITE_ZERO, offset, len);
 	if (offset < image->size)
 		write.len = qed_min(len, image->size - offset);
 	range_begin(&write);
@@ -590,8 +603,9 @@ void qed_preallocate(struct qed_image *image, uint64_t offset, uint64_t len,
 			       .opaque = opaque };
 	uint64_t end;
 
+	QED_PROBE4(request_start, opaque, WRITE_RESERVE, offset, len);
 	if (!qed_add(offset, len, &end) || end > image->size) {
-		done(opaque, -EFBIG);
+		write_end(&write, -EFBIG);
 		return;
 	}
 	write.disk_off = qed_cluster_start(h, offset);

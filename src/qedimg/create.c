@@ -141,6 +141,25 @@ static int set_options(struct create_request *request, char *list)
 	return err;
 }
 
+int qedimg_read_geometry(const char *file, char *list, uint32_t *cluster_size,
+			 uint32_t *table_size)
+{
+	struct create_request request = { .file = file,
+					  .cluster_size = *cluster_size,
+					  .table_size = *table_size };
+
+	if (set_options(&request, list) < 0)
+		return -EINVAL;
+	if (request.backing || request.backing_format || request.size) {
+		qedimg_error(file, "-o can only hold cluster_size and"
+			     " table_size here");
+		return -EINVAL;
+	}
+	*cluster_size = (uint32_t)request.cluster_size;
+	*table_size = (uint32_t)request.table_size;
+	return 0;
+}
+
 static int check_request(const struct create_request *request)
 {
 	if (request->backing && !request->backing_format)

@@ -9,8 +9,13 @@
 #include <string.h>
 
 static const struct qedimg_command *const commands[] = {
+	&qedimg_check,
+	&qedimg_compare,
 	&qedimg_create,
 	&qedimg_info,
+	&qedimg_list,
+	&qedimg_map,
+	&qedimg_measure,
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))

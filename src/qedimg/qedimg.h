@@ -22,13 +22,25 @@ struct qedimg_command {
 	int (*run)(int argc, char **argv);
 };
 
+extern const struct qedimg_command qedimg_check;	/* check.c */
+extern const struct qedimg_command qedimg_compare;	/* compare.c */
 extern const struct qedimg_command qedimg_create;	/* create.c */
 extern const struct qedimg_command qedimg_info;		/* info.c */
+extern const struct qedimg_command qedimg_list;		/* list.c */
+extern const struct qedimg_command qedimg_map;		/* map.c */
+extern const struct qedimg_command qedimg_measure;	/* measure.c */
 
 /* Prints the command's help: exit status 0. */
 int qedimg_help(const struct qedimg_command *command);
 /* Points at the command's help after a usage error: exit status 1. */
 int qedimg_usage_error(const struct qedimg_command *command);
+
+/*
+ * create.c: reads the argument of an -o that may hold a geometry alone, and
+ * changes it.  What is not given stays as it is.  0, or -EINVAL after a message.
+ */
+int qedimg_read_geometry(const char *file, char *list, uint32_t *cluster_size,
+			 uint32_t *table_size);
 
 /* text.c: what goes to a terminal or into JSON, whatever a name is made of. */
 

@@ -30,7 +30,7 @@ enum kind {
 	ZERO,
 	RESERVE,
 	FLUSH,
-	COMMIT,				/* a flush that promises the user nothing */
+	COMMIT,				/* writes tables, promises nothing */
 	CLEAN,				/* one that clears NEED_CHECK */
 };
 
@@ -226,13 +226,13 @@ static void request_begin(struct request *request)
 /* What the commit interval does, without a clock. */
 static void commit_start(struct request *request)
 {
-	struct qed_meta *meta = request->run->image->meta;
 	int ret;
 
 	request->waiter.wake = commit_woken;
-	ret = request->kind == CLEAN ?
-		      qed_meta_start_clean(meta, &request->waiter) :
-		      qed_meta_flush(meta, &request->waiter);
+	ret = qed_meta_commit(request->run->image->meta,
+			      request->kind == CLEAN ? QED_COMMIT_CLEAN :
+						       QED_COMMIT_WRITE,
+			      &request->waiter);
 	if (ret != QED_PENDING)
 		request_over(request, ret);
 }

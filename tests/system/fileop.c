@@ -11,6 +11,9 @@
  *		lseek(2): the offset or an errno name
  *	fileop map FILE
  *		the whole file as lines "data OFFSET LEN" and "hole OFFSET LEN"
+ *	fileop xattr FILE NAME SIZE
+ *		getxattr(2), or with an empty name listxattr(2), into a buffer
+ *		of that size: the length or an errno name
  *	fileop scatter FILE SEED COUNT MAXLEN
  *		COUNT writes of up to MAXLEN bytes, whose places, sizes and
  *		content depend on SEED and the file's size alone
@@ -37,6 +40,7 @@ static const struct {
 	{ EUCLEAN, "EUCLEAN" }, { EOPNOTSUPP, "EOPNOTSUPP" },
 	{ ENOTDIR, "ENOTDIR" }, { ENOTCONN, "ENOTCONN" },
 	{ ENODATA, "ENODATA" }, { ENOSYS, "ENOSYS" },
+	{ ERANGE, "ERANGE" },
 };
 
 /* Prints a system call's result, or the name of its errno. */
@@ -174,6 +178,8 @@ static int do_call(const char *call, const char *path, const char *arg)
 		return call_utimens(path);
 	if (strcmp(call, "setxattr") == 0)
 		return setxattr(path, "user.qed", arg, strlen(arg), 0);
+	if (strcmp(call, "removexattr") == 0)
+		return removexattr(path, arg);
 	fprintf(stderr, "fileop: no call %s\n", call);
 	exit(2);
 }
@@ -226,6 +232,20 @@ static int cmd_map(int argc, char **argv)
 	return 0;
 }
 
+static int cmd_xattr(int argc, char **argv)
+{
+	size_t size = strtoul(argv[2], NULL, 0);
+	char *buf = malloc(size + 1);
+
+	(void)argc;
+	if (!buf)
+		die("xattr");
+	print_result(*argv[1] ? getxattr(argv[0], argv[1], buf, size) :
+				listxattr(argv[0], buf, size), '\n');
+	free(buf);
+	return 0;
+}
+
 static uint64_t next_random(uint64_t *state)
 {
 	uint64_t z = *state += UINT64_C(0x9e3779b97f4a7c15);
@@ -271,6 +291,7 @@ static const struct {
 	{ "try", 2, cmd_try },
 	{ "seek", 3, cmd_seek },
 	{ "map", 1, cmd_map },
+	{ "xattr", 3, cmd_xattr },
 	{ "scatter", 4, cmd_scatter },
 };
 
@@ -280,6 +301,6 @@ int main(int argc, char **argv)
 		if (argc - 2 >= commands[i].nargs &&
 		    strcmp(argv[1], commands[i].name) == 0)
 			return commands[i].run(argc - 2, argv + 2);
-	fprintf(stderr, "usage: fileop write|try|seek|map|scatter FILE ...\n");
+	fprintf(stderr, "usage: fileop write|try|seek|map|xattr|scatter FILE ...\n");
 	return 2;
 }

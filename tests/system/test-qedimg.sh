@@ -121,11 +121,15 @@ refused "unexpected argument 'info'" '' help create info
 refused "unknown option '--zork'" '' --zork
 refused "Usage: qedimg" ''
 for command in $commands; do
+	# Its status 1 says that images differ: test-compare.sh looks at errors.
+	[ "$command" != compare ] || continue
 	refused zork '' "$command" --zork
 	refused "'Z'" '' "$command" -Z
+	[ "$command" != list ] || continue	# it takes no image
 	refused 'name of the image is missing' '' "$command"
 	refused "unexpected argument '" x.qed \
 		"$command" x.qed 1M surplus
+	[ "$command" != check ] || continue	# then it ends with 63
 	refused "format 'qcow2'" x.qed "$command" -f qcow2 x.qed
 done
 no_leftovers x.qed

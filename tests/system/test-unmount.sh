@@ -5,7 +5,7 @@
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 need_root
-requires qemu-img fusermount3 "$QEDFS" "$QEDIMG" "$FILEOP"
+requires qemu-img fsfreeze pgrep mkfs.ext4 fusermount3 "$QEDFS" "$QEDIMG" "$FILEOP"
 
 cd "$TMP"
 mkdir mnt
@@ -28,6 +28,11 @@ write_both() {
 			dd of=twin.raw conv=notrunc status=none
 	fi
 	seed=$((seed + 1))
+}
+
+# thaw DIR: it may be thawed already
+thaw() {
+	fsfreeze -u "$1" 2>/dev/null || :
 }
 
 ended_well() {
@@ -68,6 +73,35 @@ for signal in TERM INT HUP; do
 	ends "SIG$signal" signal_daemon "$signal"
 	signalled "$signal"
 done
+
+# Its own cache is being written, the host does not answer, and then it is killed:
+# whoever waits for it must not wait for ever.
+if [ -c /dev/loop-control ]; then
+	say "SIGKILL after SIGTERM, on a host that hangs"
+	mkdir host
+	truncate -s 256M device
+	mkfs.ext4 -q device
+	mount_on host "$(attach_loop device)"
+	"$QEDIMG" create -q host/frozen.qed 64M
+	mount_qed host/frozen.qed mnt -o io=threads
+	dd if=/dev/urandom of=mnt/frozen.raw bs=1M count=4 conv=notrunc \
+		status=none
+	cleanup thaw host
+	fsfreeze -f host
+	kill -s TERM "$(mount_pid mnt)"
+	until child=$(pgrep -P "$(mount_pid mnt)"); do
+		kill -0 "$(mount_pid mnt)" || fail "the daemon has ended"
+	done
+	kill -s KILL "$(mount_pid mnt)"
+	thaw host
+	state=$(mount_state mnt)
+	"$WAITFOR" exit "$(cat "$state/runner")" 60 ||
+		fail "the daemon hangs after SIGKILL"
+	"$WAITFOR" exit "$child" 60 || fail "its child hangs"
+	touch "$state/ended"
+	! is_mounted mnt || fail "mnt is still mounted"
+	umount_from host
+fi
 
 say "umount -l while the disk is in use"
 mount_qed disk.qed mnt

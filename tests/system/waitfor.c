@@ -163,9 +163,12 @@ static int wait_file(const char *path, const char *pid, long deadline)
 {
 	char *copy = strdup(path);
 	int fd = inotify_init1(IN_CLOEXEC);
+	int watch = copy ? inotify_add_watch(fd, dirname(copy),
+					     IN_CLOSE_WRITE | IN_MOVED_TO) :
+			   -1;
 
-	if (!copy || inotify_add_watch(fd, dirname(copy),
-				       IN_CLOSE_WRITE | IN_MOVED_TO) < 0)
+	free(copy);
+	if (watch < 0)
 		return 1;
 	return wait_until(has_content, path, fd, POLLIN, pid, deadline);
 }

@@ -13,6 +13,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <semaphore.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -33,6 +34,7 @@ static char dir[200];
 static struct fake *fake;
 static struct qed_image *image;
 static uint8_t data[8 * 65536], got[8 * 65536];
+static sem_t committed;
 static uint64_t leaks;			/* clusters that may be left over */
 
 /* What happened since the last look. */
@@ -336,6 +338,74 @@ static void late_write_is_not_covered(void **state)
 	assert_int_equal(syncs_of_flush(), 1);
 }
 
+static void commit_woken(struct qed_waiter *waiter, int err)
+{
+	(void)waiter;
+	assert_int_equal(err, 0);
+	sem_post(&committed);
+}
+
+/* Tables are written, as when they are many or old. */
+static void write_tables(void)
+{
+	struct qed_waiter waiter = { .wake = commit_woken };
+	int ret;
+
+	sem_init(&committed, 0, 0);
+	ret = qed_meta_commit(image->meta, QED_COMMIT_WRITE, &waiter);
+	if (ret == QED_PENDING)
+		sem_wait(&committed);
+	else
+		assert_int_equal(ret, 0);
+	sem_destroy(&committed);
+}
+
+/* Tables that are written early cost no sync then; the flush is owed one. */
+static void tables_written_early(void **state)
+{
+	unsigned writes;
+
+	(void)state;
+	warm_up();
+	put(5 * CLUSTER, PAGE);
+	forget();
+	write_tables();
+	writes = count(QED_OP_WRITE);
+	assert_true(writes > 0);
+	assert_int_equal(count(QED_OP_FLUSH), 0);
+	assert_int_equal(syncs_of_flush(), 1);
+	assert_int_equal(count(QED_OP_WRITE), writes);
+	assert_int_equal(syncs_of_flush(), 0);
+}
+
+/* With nothing but tables written: no data says that a sync is due. */
+static void early_tables_of_a_discard(void **state)
+{
+	struct call call;
+
+	(void)state;
+	warm_up();
+	call_zero(&call, image, CLUSTER, SIZE / 2);
+	assert_int_equal(call_wait(&call), 0);
+	forget();
+	leaks = 1;
+	write_tables();
+	assert_int_equal(count(QED_OP_FLUSH), 0);
+	assert_int_equal(syncs_of_flush(), 1);
+}
+
+/* Over backing data the tables wait for the data, whoever asks for them. */
+static void early_tables_over_backing(void **state)
+{
+	(void)state;
+	warm_up();
+	put(0, PAGE);
+	forget();
+	write_tables();
+	assert_int_equal(count(QED_OP_FLUSH), 1);
+	assert_int_equal(syncs_of_flush(), 1);
+}
+
 /* --- writes and reads ------------------------------------------------------------------ */
 
 /* Records of one kind on the image, in order of submission. */
@@ -582,6 +652,9 @@ int main(void)
 		PLAIN(sync_new_table),
 		PLAIN(flushes_share),
 		PLAIN(late_write_is_not_covered),
+		PLAIN(tables_written_early),
+		PLAIN(early_tables_of_a_discard),
+		BACKED(early_tables_over_backing),
 		PLAIN(first_writes),
 		PLAIN(neighbours_are_contiguous),
 		BACKED(cow_inside_a_cluster),

@@ -1,0 +1,405 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The walk over all tables; scan.h states what it does.
+ *
+ * Time and memory are bounded by what the file really holds: holes of tables are
+ * skipped, no table is read twice (a second L1 entry that names it is a fault),
+ * and only tables that lie apart are remembered.
+ *
+ * Plain blocking calls on the caller's thread; no locks.
+ */
+#include "config.h"
+
+#include "job.h"
+#include "scan.h"
+
+#include <endian.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CHUNK (UINT64_C(1) << 20)
+
+struct qed_scan_table {
+	uint64_t file_off;
+	uint64_t l1_index;
+	uint64_t first, last;		/* data clusters named, 0: none */
+};
+
+static const struct qed_header *header_of(const struct qed_scan *scan)
+{
+	return &scan->layer->header;
+}
+
+/* Disk offset of a table's entry; UINT64_MAX past what 64 bits reach. */
+static uint64_t disk_off_of(const struct qed_scan *scan, uint64_t l1_index,
+			    uint64_t l2_index)
+{
+	const struct qed_header *h = header_of(scan);
+	uint64_t cluster, off;
+
+	if (!qed_mul(l1_index, h->table_nelems, &cluster) ||
+	    !qed_add(cluster, l2_index, &cluster) ||
+	    !qed_mul(cluster, h->cluster_size, &off))
+		return UINT64_MAX;
+	return off;
+}
+
+/* Tells the hook about an entry; its part that the disk has counts. */
+static int report(struct qed_scan *scan, struct qed_fault *fault,
+		  uint64_t *entry)
+{
+	uint64_t size = scan->layer->size;
+
+	fault->entry = *entry;
+	if (fault->disk_off >= size)
+		fault->len = 0;
+	else
+		fault->len = qed_min(fault->len, size - fault->disk_off);
+	return scan->fault(scan, fault, entry);
+}
+
+static void note_change(struct qed_scan *scan, uint64_t index, uint64_t value)
+{
+	scan->chunk[index] = qed_le64_put(value);
+	if (scan->dirty_end == 0)
+		scan->dirty_first = index;
+	scan->dirty_end = index + 1;
+}
+
+/* What is wrong with an offset, apart from who else uses it. */
+static enum qed_fault_kind classify(const struct qed_scan *scan, uint64_t entry,
+				    uint64_t len)
+{
+	const struct qed_header *h = header_of(scan);
+
+	if (entry & 4095)
+		return QED_FAULT_RESERVED_BITS;
+	if (qed_in_cluster(h, entry))
+		return QED_FAULT_UNALIGNED;
+	if (entry < h->header_bytes)
+		return QED_FAULT_IN_HEADER;
+	if (len > scan->end || entry > scan->end - len)
+		return QED_FAULT_PAST_END;
+	return QED_FAULT_IN_L1_TABLE;
+}
+
+static bool in_table(const struct qed_scan *scan, uint64_t file_off)
+{
+	uint64_t low = 0, high = scan->ntables;
+
+	while (low < high) {
+		uint64_t mid = low + (high - low) / 2;
+
+		if (scan->tables[mid].file_off <= file_off)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low && file_off - scan->tables[low - 1].file_off <
+			       header_of(scan)->table_bytes;
+}
+
+/* 1 if one of the clusters was in use, 0, or -errno. */
+static int mark(struct qed_scan *scan, uint64_t file_off, uint64_t len)
+{
+	unsigned bits = header_of(scan)->cluster_bits;
+	uint64_t first = file_off >> bits, n = len >> bits;
+	int ret = 0;
+
+	for (uint64_t i = first; ret >= 0 && i < first + n; i++) {
+		int was = qed_used_mark(&scan->used, i);
+
+		ret = was < 0 ? was : ret | was;
+	}
+	return ret;
+}
+
+static int add_table(struct qed_scan *scan, uint64_t l1_index, uint64_t file_off)
+{
+	if (scan->ntables == scan->max_tables) {
+		uint64_t max = scan->max_tables * 2 + 64;
+		struct qed_scan_table *tables =
+			realloc(scan->tables, max * sizeof(*tables));
+
+		if (!tables)
+			return -ENOMEM;
+		scan->tables = tables;
+		scan->max_tables = max;
+	}
+	scan->tables[scan->ntables++] = (struct qed_scan_table){
+		.file_off = file_off,
+		.l1_index = l1_index,
+	};
+	return 0;
+}
+
+static int bad_l1_entry(struct qed_scan *scan, uint64_t l1_index, uint64_t i,
+			uint64_t file_off, enum qed_fault_kind kind)
+{
+	uint64_t entry = qed_le64_get(scan->chunk[i]), now = entry, len;
+	struct qed_fault fault = {
+		.kind = kind,
+		.level = 1,
+		.file_off = file_off + i * QED_ENTRY_BYTES,
+		.disk_off = disk_off_of(scan, l1_index, 0),
+	};
+	int ret;
+
+	len = disk_off_of(scan, 1, 0);
+	fault.len = len;
+	ret = report(scan, &fault, &now);
+	if (ret < 0 || now == entry)
+		return ret;
+	note_change(scan, i, now);
+	return now ? add_table(scan, l1_index, now) : 0;
+}
+
+/* One entry of the L1 table: marks the table that it names. */
+static int l1_entry(struct qed_scan *scan, uint64_t l1_index, uint64_t i,
+		    uint64_t file_off)
+{
+	const struct qed_header *h = header_of(scan);
+	uint64_t table = qed_le64_get(scan->chunk[i]);
+	int ret;
+
+	if (!table)
+		return 0;
+	if (!qed_table_offset_ok(h, table, scan->end))
+		return bad_l1_entry(scan, l1_index, i, file_off,
+				    classify(scan, table, h->table_bytes));
+	ret = mark(scan, table, h->table_bytes);
+	if (ret > 0)
+		return bad_l1_entry(scan, l1_index, i, file_off,
+				    QED_FAULT_SHARED);
+	return ret < 0 ? ret : add_table(scan, l1_index, table);
+}
+
+static int visit_l1(struct qed_scan *scan, struct qed_scan_table *unused,
+		    uint64_t first, uint64_t n, uint64_t file_off)
+{
+	int ret = 0;
+
+	(void)unused;
+	for (uint64_t i = 0; ret == 0 && i < n; i++)
+		ret = l1_entry(scan, first + i, i, file_off);
+	return ret;
+}
+
+static int bad_l2_entry(struct qed_scan *scan,
+			const struct qed_scan_table *table, uint64_t l2_index,
+			uint64_t i, uint64_t file_off, bool in_use)
+{
+	const struct qed_header *h = header_of(scan);
+	uint64_t entry = qed_le64_get(scan->chunk[i]), now = entry;
+	struct qed_fault fault = {
+		.kind = classify(scan, entry, h->cluster_size),
+		.level = 2,
+		.file_off = file_off + i * QED_ENTRY_BYTES,
+		.disk_off = disk_off_of(scan, table->l1_index, l2_index),
+		.len = h->cluster_size,
+	};
+	int ret;
+
+	if (in_use && !qed_ranges_overlap(entry, h->cluster_size,
+					  h->l1_table_offset, h->table_bytes))
+		fault.kind = in_table(scan, entry) ? QED_FAULT_IN_L2_TABLE :
+						     QED_FAULT_SHARED;
+	ret = report(scan, &fault, &now);
+	if (ret == 0 && now != entry)
+		note_change(scan, i, now);
+	return ret;
+}
+
+static void count_data(struct qed_scan *scan, struct qed_scan_table *table,
+		       uint64_t data)
+{
+	scan->allocated++;
+	if (!table->first)
+		table->first = data;
+	else if (data != table->last + header_of(scan)->cluster_size)
+		scan->fragments++;
+	table->last = data;
+}
+
+static int visit_l2(struct qed_scan *scan, struct qed_scan_table *table,
+		    uint64_t first, uint64_t n, uint64_t file_off)
+{
+	const struct qed_header *h = header_of(scan);
+	unsigned bits = h->cluster_bits;
+	int ret = 0;
+
+	for (uint64_t i = 0; ret == 0 && i < n; i++) {
+		uint64_t entry;
+
+		memcpy(&entry, &scan->chunk[i], sizeof(entry));
+		entry = le64toh(entry);
+		if (entry <= QED_ENTRY_ZERO)
+			continue;
+		ret = 2;
+		if (!qed_in_cluster(h, entry) && entry >= h->header_bytes &&
+		    entry < scan->end)
+			ret = qed_used_mark(&scan->used, entry >> bits);
+		if (ret == 0)
+			count_data(scan, table, entry);
+		else if (ret > 0)
+			ret = bad_l2_entry(scan, table, first + i, i, file_off,
+					   ret == 1);
+	}
+	return ret;
+}
+
+static int write_changes(struct qed_scan *scan, uint64_t file_off)
+{
+	uint64_t first = scan->dirty_first, end = scan->dirty_end;
+
+	if (!end)
+		return 0;
+	scan->dirty_end = 0;
+	return scan->write(scan, scan->chunk + first,
+			   (end - first) * QED_ENTRY_BYTES,
+			   file_off + first * QED_ENTRY_BYTES);
+}
+
+static int step(struct qed_scan *scan)
+{
+	uint64_t tables = scan->ntables + 1, total;
+
+	if (!qed_mul(tables, header_of(scan)->table_bytes, &total))
+		total = UINT64_MAX;
+	return qed_job_step(scan->job, qed_min(scan->done, total), total);
+}
+
+static void log_unreadable(struct qed_scan *scan, uint64_t len,
+			   uint64_t file_off, int err)
+{
+	scan->unreadable++;
+	if (scan->unreadable <= 100)
+		qed_log_write(&scan->layer->log, QED_LOG_ERROR,
+			      "%s: cannot read a table at file offset %" PRIu64
+			      ", length %" PRIu64 ": %s",
+			      scan->layer->source.file->path, file_off, len,
+			      strerror(-err));
+}
+
+/* Reads one table by parts, without its holes, and has each visited. */
+static int read_table(struct qed_scan *scan, uint64_t file_off,
+		      struct qed_scan_table *table,
+		      int (*visit)(struct qed_scan *scan,
+				   struct qed_scan_table *table, uint64_t first,
+				   uint64_t n, uint64_t file_off))
+{
+	struct qed_file *file = scan->layer->source.file;
+	uint64_t size = header_of(scan)->table_bytes, at = 0;
+	int ret = 0;
+
+	while (ret == 0 && at < size) {
+		uint64_t data = qed_file_next_data(file, file_off + at), len;
+		int err;
+
+		if (data >= file_off + size)
+			break;
+		at = qed_round_down(data - file_off, QED_SLICE_BYTES);
+		len = qed_min(CHUNK, size - at);
+		err = qed_file_read(file, scan->chunk, len, file_off + at);
+		if (err < 0 && !scan->skip_unreadable)
+			ret = err;
+		else if (err < 0)
+			log_unreadable(scan, len, file_off + at, err);
+		else
+			ret = visit(scan, table, at / QED_ENTRY_BYTES,
+				    len / QED_ENTRY_BYTES, file_off + at);
+		if (ret == 0)
+			ret = write_changes(scan, file_off + at);
+		at += len;
+		scan->done += len;
+		if (ret == 0)
+			ret = step(scan);
+	}
+	return ret;
+}
+
+static int by_offset(const void *a, const void *b)
+{
+	const struct qed_scan_table *x = a, *y = b;
+
+	return x->file_off < y->file_off ? -1 : x->file_off > y->file_off;
+}
+
+static int by_index(const void *a, const void *b)
+{
+	const struct qed_scan_table *x = a, *y = b;
+
+	return x->l1_index < y->l1_index ? -1 : x->l1_index > y->l1_index;
+}
+
+/* From the end of one table's data to the start of the next one's. */
+static void count_fragments_between(struct qed_scan *scan)
+{
+	uint64_t last = 0;
+
+	qsort(scan->tables, scan->ntables, sizeof(*scan->tables), by_index);
+	for (uint64_t i = 0; i < scan->ntables; i++) {
+		const struct qed_scan_table *table = &scan->tables[i];
+
+		if (!table->first)
+			continue;
+		if (last &&
+		    table->first != last + header_of(scan)->cluster_size)
+			scan->fragments++;
+		last = table->last;
+	}
+}
+
+static int read_l2_tables(struct qed_scan *scan)
+{
+	struct qed_file *file = scan->layer->source.file;
+	uint64_t len = qed_min(header_of(scan)->table_bytes, CHUNK);
+	int ret = 0;
+
+	for (uint64_t i = 0; ret == 0 && i < scan->ntables; i++) {
+		/* The host reads the ones behind it meanwhile. */
+		if (i + 8 < scan->ntables)
+			qed_file_will_need(file, scan->tables[i + 8].file_off,
+					   len);
+		scan->done = (i + 1) * header_of(scan)->table_bytes;
+		ret = read_table(scan, scan->tables[i].file_off,
+				 &scan->tables[i], visit_l2);
+	}
+	return ret;
+}
+
+int qed_scan_run(struct qed_scan *scan)
+{
+	const struct qed_header *h = header_of(scan);
+	int ret = qed_used_init(&scan->used, scan->end >> h->cluster_bits);
+
+	if (ret < 0)
+		return ret;
+	scan->chunk = malloc(CHUNK);
+	if (!scan->chunk)
+		return -ENOMEM;
+	ret = mark(scan, 0, h->header_bytes);
+	if (ret >= 0)
+		ret = mark(scan, h->l1_table_offset, h->table_bytes);
+	if (ret >= 0)
+		ret = read_table(scan, h->l1_table_offset, NULL, visit_l1);
+	if (ret == 0 && scan->ntables) {
+		qsort(scan->tables, scan->ntables, sizeof(*scan->tables),
+		      by_offset);
+		ret = read_l2_tables(scan);
+		count_fragments_between(scan);
+	}
+	return ret;
+}
+
+void qed_scan_fini(struct qed_scan *scan)
+{
+	qed_used_fini(&scan->used);
+	free(scan->chunk);
+	free(scan->tables);
+	scan->chunk = NULL;
+	scan->tables = NULL;
+	scan->ntables = scan->max_tables = 0;
+}

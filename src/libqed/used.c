@@ -1,0 +1,102 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A bit per cluster; used.h says how its memory is bounded. */
+#include "config.h"
+
+#include "used.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#define PAGE_WORDS (1u << (QED_USED_PAGE_BITS - 6))
+#define PAGES_MAX  (UINT64_C(1) << 18)	/* 1 GiB of memory */
+#define MAP_MAX    (UINT64_C(1) << 36)	/* bytes of addresses: 2 PiB at 4 KiB */
+
+int qed_used_init(struct qed_used *used, uint64_t n)
+{
+	uint64_t pages = (n >> QED_USED_PAGE_BITS) + 1;
+	uint64_t bytes = pages << (QED_USED_PAGE_BITS - 3);
+
+	*used = (struct qed_used){ .n = n, .last_page = UINT64_MAX };
+	if (bytes > MAP_MAX)
+		return -EFBIG;
+	used->pages = calloc(1, pages / 8 + 1);
+	if (!used->pages)
+		return -ENOMEM;
+	used->words = mmap(NULL, bytes, PROT_READ | PROT_WRITE,
+			   MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (used->words == MAP_FAILED) {
+		used->words = NULL;
+		qed_used_fini(used);
+		return -ENOMEM;
+	}
+	used->mapped = bytes;
+	/* A large page for a single bit would undo the bound. */
+	(void)madvise(used->words, bytes, MADV_NOHUGEPAGE);
+	return 0;
+}
+
+void qed_used_fini(struct qed_used *used)
+{
+	if (used->words)
+		munmap(used->words, used->mapped);
+	free(used->pages);
+	*used = (struct qed_used){ .n = 0 };
+}
+
+static bool has_page(const struct qed_used *used, uint64_t page)
+{
+	return used->pages[page / 8] >> page % 8 & 1;
+}
+
+int qed_used_touch(struct qed_used *used, uint64_t page)
+{
+	if (!has_page(used, page)) {
+		if (used->npages == PAGES_MAX)
+			return -ENOMEM;
+		used->npages++;
+		used->pages[page / 8] |= (uint8_t)(1u << page % 8);
+	}
+	used->last_page = page;
+	return 0;
+}
+
+uint64_t qed_used_next(const struct qed_used *used, uint64_t from, bool in_use)
+{
+	while (from < used->n) {
+		uint64_t word;
+
+		if (!has_page(used, from >> QED_USED_PAGE_BITS)) {
+			if (!in_use)
+				return from;
+			from = ((from >> QED_USED_PAGE_BITS) + 1)
+			       << QED_USED_PAGE_BITS;
+			continue;
+		}
+		word = used->words[from / 64];
+		word = (in_use ? word : ~word) >> from % 64;
+		if (word)
+			return qed_min(from + (unsigned)__builtin_ctzll(word),
+				       used->n);
+		from = (from / 64 + 1) * 64;
+	}
+	return used->n;
+}
+
+static uint64_t end_in_page(const struct qed_used *used, uint64_t page)
+{
+	uint64_t first = page * PAGE_WORDS;
+
+	for (uint64_t i = first + PAGE_WORDS; i-- > first;)
+		if (used->words[i])
+			return i * 64 + 64 -
+			       (unsigned)__builtin_clzll(used->words[i]);
+	return 0;
+}
+
+uint64_t qed_used_end(const struct qed_used *used)
+{
+	for (uint64_t page = (used->n >> QED_USED_PAGE_BITS) + 1; page-- > 0;)
+		if (has_page(used, page))
+			return end_in_page(used, page);
+	return 0;
+}

@@ -1,0 +1,220 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# qedimg map against qemu-img map, byte for byte, on every shape of chain; then
+# what only qedimg draws.
+
+. "$(dirname "$0")/functions.sh"
+
+requires "$QEDIMG" qemu-img qemu-io script
+
+mkdir "$TMP/work"
+cd "$TMP/work"
+
+# same_map ARG…: both tools print the same, in both forms
+same_map() {
+	for form in human json; do
+		qemu-img map --output=$form "$@" >theirs ||
+			fail "qemu-img map $*"
+		"$QEDIMG" map --output=$form "$@" >ours ||
+			fail "qedimg map $*"
+		diff theirs ours || fail "map --output=$form $* differs"
+	done
+}
+
+# parts IMAGE: parts of the disk too, and ranges that touch its end or pass it
+parts() {
+	for start in 0 65535 1048577 9G; do
+		for length in 0 1 100000 7E; do
+			same_map --start-offset=$start --max-length=$length "$1"
+		done
+		same_map --start-offset=$start "$1"
+	done
+}
+
+refused() {
+	text=$1
+	shift
+	status=0
+	"$QEDIMG" "$@" >"$TMP/out" 2>"$TMP/err" || status=$?
+	[ "$status" -eq 1 ] || fail "qedimg $*: status $status, not 1"
+	grep -qF -e "$text" "$TMP/err" ||
+		fail "qedimg $*: no '$text' in: $(cat "$TMP/err")"
+}
+
+# ---- one image, all geometries: empty, scattered, zeroed, full ----
+
+for cluster in 4k 64k 1M; do
+	for table in 2 4 16; do
+		qemu-img create -q -f qed -o \
+			"cluster_size=$cluster,table_size=$table" f.qed 5000k
+		same_map f.qed
+		qemu_do f.qed qed 'write 0 1' 'write 3M 70k' 'write 1M 4k' \
+			'write 4999k 1k' 'write -z 2M 1M' 'write 1100k 600k'
+		same_map f.qed
+	done
+done
+parts f.qed
+for cluster in 4k 64k; do
+	# With the smallest tables: more than one L2 table.
+	qemu-img create -q -f qed -o cluster_size=$cluster,table_size=2 \
+		full.qed 20000k
+	qemu_do full.qed qed 'write 0 20000k'
+	same_map full.qed
+done
+for size in 512 1536 65k 1000k; do
+	qemu-img create -q -f qed f.qed $size
+	same_map f.qed
+	qemu_do f.qed qed 'write 0 512'
+	same_map f.qed
+done
+
+# ---- backing files: longer, shorter, equal, odd; raw and QED ----
+
+for raw in 1000000 1000 3M 5M 8M; do
+	rm -f base.raw
+	truncate -s $raw base.raw
+	qemu_do base.raw raw 'write 0 100'
+	[ $raw = 1000 ] || qemu_do base.raw raw 'write 256k 4k' 'write 900k 12k'
+	qemu-img create -q -f qed -b base.raw -F raw mid.qed 3M
+	same_map mid.qed
+	qemu_do mid.qed qed 'write 128k 64k' 'write -z 192k 64k' 'write 2M 300k'
+	same_map mid.qed
+	for top in 1000k 3M 5000k 8M; do
+		qemu-img create -q -f qed -b mid.qed -F qed top.qed $top
+		same_map top.qed
+		qemu_do top.qed qed 'write 0k 64k' 'write -z 512k 64k' \
+			'write 700k 150k'
+		[ $top = 1000k ] ||
+			qemu_do top.qed qed 'write 2100k 64k' 'write 2900k 100k'
+		same_map top.qed
+	done
+	[ $raw != 1000000 ] || parts top.qed
+done
+# Data up to the last byte of a raw file that is no whole sector.
+head -c 70001 /dev/urandom >odd.raw
+qemu-img create -q -f qed -b odd.raw -F raw odd.qed 1M
+same_map odd.qed
+same_map --start-offset=70000 odd.qed
+same_map --start-offset=70100 --max-length=10 odd.qed
+# In another directory, by a relative and by an absolute name.
+mkdir sub
+for name in ../mid.qed "$PWD/mid.qed"; do
+	qemu-img create -q -f qed -b "$name" -F qed sub/top.qed
+	same_map sub/top.qed
+done
+
+# ---- scattered over many tables; 64 TiB ----
+
+qemu-img create -q -f qed -o cluster_size=4k,table_size=2 -b mid.qed -F qed \
+	q.qed 64M
+# Every third cluster, from the end: nothing is contiguous.
+i=16383
+while [ "$i" -gt 15000 ]; do
+	echo "write $((i * 4096)) 4096"
+	i=$((i - 3))
+done | qemu-io -f qed q.qed >/dev/null
+same_map q.qed
+
+qemu-img create -q -f qed big.qed 64T
+same_map big.qed
+qemu_do big.qed qed 'write 1G 64k' 'write 40T 1M' 'write 70368744177152 512'
+same_map big.qed
+qemu-img create -q -f qed -b big.qed -F qed over.qed 64T
+qemu_do over.qed qed 'write -z 41T 64k' 'write 40T 64k'
+same_map over.qed
+
+# ---- the pictures ----
+
+qemu-img create -q -f qed base.qed 4M
+qemu_do base.qed qed 'write 0 192k'
+qemu-img create -q -f qed -b base.qed -F qed pic.qed 4160k
+qemu_do pic.qed qed 'write 64k 64k' 'write -z 1M 64k' 'write 4096k 64k'
+"$QEDIMG" map --blocks pic.qed >blocks
+dots() { printf "%${1}s" '' | tr ' ' .; }
+cat >expected <<EOF
+Each character: 64 KiB of the disk
+# data in the image   + in part   = data in backing files   - in part
+0 zeroes              . nothing
+0               =#=$(dots 13)0$(dots 47)
+0x400000        #
+EOF
+diff expected blocks || fail "the blocks"
+# Many times the disk, no more lines.
+for image in big.qed over.qed q.qed; do
+	lines=$("$QEDIMG" map --blocks $image | wc -l)
+	[ "$lines" -le 19 ] || fail "$lines lines of blocks for $image"
+done
+"$QEDIMG" map --blocks big.qed | grep -q '^0x280000000000  *+' ||
+	fail "what lies at 40 TiB"
+# On a terminal that is what one sees, unless one asks for a list.
+script -qec "'$QEDIMG' map pic.qed" /dev/null | tr -d '\r' >seen
+diff expected seen || fail "map on a terminal"
+script -qec "'$QEDIMG' map --output=human pic.qed" /dev/null |
+	grep -q '^Offset' || fail "map --output=human on a terminal"
+"$QEDIMG" map pic.qed | grep -q '^Offset' || fail "map into a pipe"
+
+"$QEDIMG" map --svg=pic.svg pic.qed || fail "--svg"
+[ "$(grep -c '<path ' pic.svg)" -eq 2 ] ||
+	fail "the picture does not show two layers"
+grep -qF '>pic.qed</text>' pic.svg || fail "the legend"
+grep -qF '>base.qed</text>' pic.svg || fail "the legend"
+# It begins at the left edge.
+grep -q 'M0 ' pic.svg || fail "the backing file's first cluster"
+[ "$(head -c 4 pic.svg)" = '<svg' ] || fail "no SVG"
+[ "$(tail -n 1 pic.svg)" = '</svg>' ] || fail "half an SVG"
+for image in q.qed full.qed over.qed; do
+	"$QEDIMG" map --svg=x.svg $image || fail "--svg of $image"
+	size=$(wc -c <x.svg)
+	[ "$size" -lt 4000000 ] || fail "a picture of $size bytes"
+done
+# Names do not break the XML.
+cp base.qed 'a<b>&"c.qed'
+"$QEDIMG" map --svg=x.svg 'a<b>&"c.qed'
+grep -qF '<title>a&#60;b&#62;&#38;&#34;c.qed</title>' x.svg || fail "escapes"
+# No file of the chain is overwritten.
+cp base.qed base.copy
+for name in pic.qed base.qed; do
+	refused "$name: the picture would overwrite" map --svg=$name pic.qed
+done
+same_bytes base.qed base.copy
+image_clean pic.qed
+refused 'no/such.svg: ' map --svg=no/such.svg pic.qed
+status=0
+"$QEDIMG" map --svg=/dev/full pic.qed 2>err || status=$?
+[ "$status" -eq 1 ] || fail "a full device: status $status"
+grep -q '/dev/full: .*No space' err || fail "a full device: $(cat err)"
+
+# ---- errors ----
+
+refused "'1Q' is not a size" map --start-offset=1Q pic.qed
+refused "'-1' is not a size" map --max-length=-1 pic.qed
+refused "'8E' is too large" map --max-length=8E pic.qed
+refused 'exclude each other' map --blocks --output=json pic.qed
+refused 'exclude each other' map --svg=x.svg --blocks pic.qed
+refused "output 'xml'" map --output=xml pic.qed
+refused 'No such file' map missing.qed
+refused 'base.raw: ' map base.raw
+mv base.qed away.qed
+refused 'base.qed: ' map pic.qed
+mv away.qed base.qed
+# What lies before the damage is listed; the message names the place.
+cp full.qed bad.qed
+put_le 64 bad.qed "$(get_le 64 bad.qed "$(get_le 64 bad.qed 40)")" 4096
+entry=$(get_le 64 bad.qed "$(get_le 64 bad.qed 40)")
+put_le 64 bad.qed $((entry + 80)) 77
+refused 'bad.qed: ' map --output=human bad.qed
+
+# An image that QEMU writes is mapped with -U alone.
+mkfifo in out
+qemu-io -f qed pic.qed <in >out 2>&1 &
+exec 3>in 4<out
+echo length >&3
+read -r line <&4
+case $line in *4.06*MiB*) ;; *) fail "qemu-io says $line" ;; esac
+refused 'pic.qed' map pic.qed
+for force in -U --force-share; do
+	same_map $force pic.qed
+done
+exec 3>&- 4<&-
+wait $!

@@ -1,0 +1,69 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# How requests come from the kernel: by io_uring where libfuse and the kernel can,
+# and how far the kernel reads ahead.
+
+# shellcheck source-path=SCRIPTDIR source=functions.sh
+. "$(dirname "$0")/functions.sh"
+need_root
+requires pkg-config qemu-img "$QEDFS" "$QEDIMG" "$FILEOP"
+
+cd "$TMP"
+mkdir mnt
+switch=/sys/module/fuse/parameters/enable_uring
+
+# kernel_offers Y|N
+kernel_offers() {
+	[ ! -e $switch ] || echo "$1" >$switch
+}
+
+# Writes, reads back, and lets QEMU say what is in the image.
+work_on() {
+	dd if=data of="mnt/$1.raw" bs=1M conv=notrunc status=none
+	dd if=data of="mnt/$1.raw" bs=64k seek=300 oflag=direct conv=notrunc \
+		status=none
+	"$FILEOP" scatter "mnt/$1.raw" 7 500 20000 >/dev/null
+	sync "mnt/$1.raw"
+	cp --sparse=never "mnt/$1.raw" flat
+	umount_qed mnt
+	image_clean "$1.qed"
+	same_disk "$1.qed" flat
+}
+
+head -c $((8 << 20)) /dev/urandom >data
+"$QEDIMG" create -q a.qed 64M
+
+say "readahead"
+mount_qed a.qed mnt -o readahead=2M
+kib=$(cat "/sys/class/bdi/0:$(cat "$(mount_state mnt)/connection")/read_ahead_kb")
+[ "$kib" -eq 2048 ] || fail "readahead=2M: the kernel reads $kib KiB ahead"
+umount_qed mnt
+for value in 100 2G much ''; do
+	qedfs_refuses "readahead" -o "readahead=$value" a.qed mnt
+done
+
+say "uring"
+version=$(pkg-config --modversion fuse3)
+case $version in
+3.[0-9] | 3.[0-9].* | 3.1[0-7] | 3.1[0-7].*)
+	qedfs_refuses 'uring: .*libfuse' -o uring a.qed mnt
+	! is_mounted mnt || fail "it was refused, and mounted"
+	exit 0
+	;;
+esac
+cleanup kernel_offers "$(cat $switch 2>/dev/null || echo N)"
+kernel_offers N
+mount_qed a.qed mnt -o uring
+cat mnt/a.raw >/dev/null
+expect_log mnt 'uring: requests come without io_uring'
+work_on a
+[ -e $switch ] || exit 0
+kernel_offers Y
+# The library uses none with io=threads: what there is is libfuse's.
+mount_qed a.qed mnt -o uring,io=threads
+cat mnt/a.raw >/dev/null
+rings=$(find "/proc/$(mount_pid mnt)/fd" -lname '*io_uring*' | wc -l)
+if [ "$rings" -eq 0 ]; then		# libfuse was built without
+	expect_log mnt 'uring: requests come without io_uring'
+fi
+work_on a
