@@ -31,6 +31,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/flush.c \
 	%D%/libqed/format.c \
 	%D%/libqed/format.h \
+	%D%/libqed/hints.c \
+	%D%/libqed/hints.h \
 	%D%/libqed/image.c \
 	%D%/libqed/image.h \
 	%D%/libqed/inflight.c \

@@ -206,6 +206,21 @@ static int open_backing(struct qed_chain *chain, const struct backing *backing,
 	return ret;
 }
 
+/* With one image below the top there is nothing to gain. */
+static void make_hints(struct qed_chain *chain)
+{
+	unsigned shift = 0;
+
+	for (unsigned i = 0; i < chain->n; i++) {
+		const struct qed_layer *layer = chain->layers[i];
+
+		if (!layer->raw && (!shift || layer->header.cluster_bits < shift))
+			shift = layer->header.cluster_bits;
+	}
+	if (chain->n > 2)
+		qed_hints_init(&chain->hints, shift);
+}
+
 int qed_chain_open(struct qed_chain *chain, const char *path,
 		   const struct qed_open_options *options)
 {
@@ -225,8 +240,10 @@ int qed_chain_open(struct qed_chain *chain, const char *path,
 		return ret;
 	while (ret == 0) {
 		backing = backing_of(chain, options);
-		if (!backing.name)
+		if (!backing.name) {
+			make_hints(chain);
 			return 0;
+		}
 		ret = open_backing(chain, &backing, options);
 	}
 	return ret;
@@ -238,6 +255,7 @@ void qed_chain_close(struct qed_chain *chain)
 		qed_layer_destroy(chain->layers[--chain->n]);
 	free(chain->layers);
 	free(chain->backing_path);
+	qed_hints_fini(&chain->hints);
 	qed_l2cache_destroy(chain->cache);
 	memset(chain, 0, sizeof(*chain));
 }

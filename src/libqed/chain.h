@@ -6,6 +6,7 @@
 #ifndef QED_CHAIN_H
 #define QED_CHAIN_H
 
+#include "hints.h"
 #include "layer.h"
 
 struct qed_chain {
@@ -16,6 +17,7 @@ struct qed_chain {
 	struct qed_l2cache *cache;
 	struct qed_log log;
 	char *backing_path;		/* the top's, resolved, or null */
+	struct qed_hints hints;		/* of what is below the top */
 };
 
 /*

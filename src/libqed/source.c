@@ -8,6 +8,9 @@
 #include <errno.h>
 #include <unistd.h>
 
+/* Beside QED_PENDING: the next layer knows. */
+#define GO_DOWN (QED_PENDING + 1)
+
 static struct qed_source data_at(const struct qed_layer *layer,
 				 uint64_t file_off, uint64_t len)
 {
@@ -31,18 +34,20 @@ static int look_up(struct qed_layer *layer, uint64_t off, uint64_t len,
 	return 0;
 }
 
-static int walk(struct qed_image *image, uint64_t off, unsigned *layer,
-		uint64_t *span, struct qed_waiter *waiter,
-		struct qed_source *from, unsigned *hits)
+/*
+ * Asks one layer: 0 with *from, or GO_DOWN with *layer at the next, or as
+ * qed_source_find().  `hits` counts tables that were in memory.
+ */
+static int walk_one(struct qed_image *image, uint64_t off, unsigned *layer,
+		    uint64_t *span, struct qed_waiter *waiter,
+		    struct qed_source *from, unsigned *hits)
 {
-	for (; *layer < image->chain.n; ++*layer) {
-		struct qed_layer *l = image->chain.layers[*layer];
-		struct qed_extent extent;
-		int ret;
+	struct qed_layer *l = image->chain.layers[*layer];
+	struct qed_extent extent = { .kind = QED_EXTENT_ZERO };
+	int ret;
 
-		/* What lies past a layer's end is zeroes, not below it. */
-		if (off >= l->size)
-			break;
+	/* What lies past a layer's end is zeroes, not below it. */
+	if (off < l->size) {
 		*span = qed_min(*span, l->size - off);
 		if (l->raw) {
 			*from = data_at(l, off, *span);
@@ -52,15 +57,90 @@ static int walk(struct qed_image *image, uint64_t off, unsigned *layer,
 		if (ret)
 			return ret;
 		*span = qed_min(*span, extent.len);
-		if (extent.kind == QED_EXTENT_DATA) {
-			*from = data_at(l, extent.file_off, *span);
-			return 0;
-		}
-		if (extent.kind == QED_EXTENT_ZERO)
-			break;
 	}
+	if (extent.kind == QED_EXTENT_DATA) {
+		*from = data_at(l, extent.file_off, *span);
+		return 0;
+	}
+	if (extent.kind == QED_EXTENT_UNALLOCATED &&
+	    ++*layer < image->chain.n)
+		return GO_DOWN;
 	*from = (struct qed_source){ .len = *span };
 	return 0;
+}
+
+static int walk(struct qed_image *image, uint64_t off, unsigned *layer,
+		uint64_t *span, struct qed_waiter *waiter,
+		struct qed_source *from, unsigned *hits)
+{
+	int ret;
+
+	if (*layer == image->chain.n) {
+		*from = (struct qed_source){ .len = *span };
+		return 0;
+	}
+	do {
+		ret = walk_one(image, off, layer, span, waiter, from, hits);
+	} while (ret == GO_DOWN);
+	return ret;
+}
+
+/* Finds out, from memory, what is in all of a piece, if it is one thing. */
+static bool learn(struct qed_image *image, uint64_t piece,
+		  struct qed_hint *hint, unsigned *hits)
+{
+	struct qed_hints *hints = &image->chain.hints;
+	uint64_t len = UINT64_C(1) << hints->shift, span = len;
+	struct qed_source from;
+
+	hint->layer = 1;
+	if (walk(image, piece << hints->shift, &hint->layer, &span, NULL,
+		 &from, hits) || from.len < len)
+		return false;
+	hint->zero = !from.file;
+	hint->file_off = from.file ? from.file_off : 0;
+	qed_hints_put(hints, piece, hint);
+	return true;
+}
+
+/* Answers a small request below the top image by a hint. */
+static bool by_hint(struct qed_image *image, uint64_t off, unsigned *layer,
+		    const uint64_t *span, struct qed_source *from,
+		    unsigned *hits)
+{
+	const struct qed_hints *hints = &image->chain.hints;
+	uint64_t piece = off >> hints->shift;
+	uint64_t in = off - (piece << hints->shift);
+	struct qed_hint hint;
+
+	if (!hints->slots || *layer != 1 ||
+	    *span > (UINT64_C(1) << hints->shift) - in)
+		return false;
+	if (!qed_hints_get(hints, piece, &hint) &&
+	    !learn(image, piece, &hint, hits))
+		return false;
+	*layer = hint.layer;
+	if (hint.zero)
+		*from = (struct qed_source){ .len = *span };
+	else
+		*from = data_at(image->chain.layers[hint.layer],
+				hint.file_off + in, *span);
+	return true;
+}
+
+static int find(struct qed_image *image, uint64_t off, unsigned *layer,
+		uint64_t *span, struct qed_waiter *waiter,
+		struct qed_source *from, unsigned *hits)
+{
+	if (*layer == 0) {
+		int ret = walk_one(image, off, layer, span, waiter, from, hits);
+
+		if (ret != GO_DOWN)
+			return ret;
+	}
+	if (by_hint(image, off, layer, span, from, hits))
+		return 0;
+	return walk(image, off, layer, span, waiter, from, hits);
 }
 
 int qed_source_find(struct qed_image *image, uint64_t off, unsigned *layer,
@@ -68,7 +148,7 @@ int qed_source_find(struct qed_image *image, uint64_t off, unsigned *layer,
 		    struct qed_source *from)
 {
 	unsigned hits = 0;
-	int ret = walk(image, off, layer, span, waiter, from, &hits);
+	int ret = find(image, off, layer, span, waiter, from, &hits);
 
 	/* At once for all layers: a chain may be deep. */
 	if (hits)
