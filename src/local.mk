@@ -18,6 +18,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/check.h \
 	%D%/libqed/cluster.c \
 	%D%/libqed/cluster.h \
+	%D%/libqed/commit.c \
+	%D%/libqed/commit.h \
 	%D%/libqed/compare.c \
 	%D%/libqed/copy.c \
 	%D%/libqed/copy.h \
@@ -99,6 +101,8 @@ bin_PROGRAMS += %D%/qedimg/qedimg
 endif
 %C%_qedimg_qedimg_SOURCES = \
 	%D%/qedimg/check.c \
+	%D%/qedimg/common.c \
+	%D%/qedimg/common.h \
 	%D%/qedimg/compare.c \
 	%D%/qedimg/create.c \
 	%D%/qedimg/info.c \

@@ -2,6 +2,7 @@
 /* qedimg compare: do two images have the same disk?  As qemu-img. */
 #include "config.h"
 
+#include "common.h"
 #include "qedimg.h"
 
 #include <errno.h>
@@ -24,8 +25,7 @@ struct compare_request {
 	const char *format[2];
 	bool strict;
 	bool quiet;
-	bool force_share;
-	bool help;
+	struct qedimg_common common;	/* -U and -h */
 };
 
 static void __attribute__((format(printf, 2, 3)))
@@ -100,15 +100,10 @@ static int compare_images(const struct compare_request *request,
 static int open_image(const struct compare_request *request, unsigned i,
 		      struct qed_image **image)
 {
-	struct qed_open_options options;
+	bool raw = strcmp(request->format[i], "raw") == 0;
 
-	qed_open_options_init(&options);
-	if (strcmp(request->format[i], "raw") == 0)
-		options.flags |= QED_OPEN_RAW;
-	if (request->force_share)
-		options.flags |= QED_OPEN_FORCE_SHARE;
-	options.log = qedimg_log;
-	return qed_image_open(request->file[i], &options, image);
+	return qedimg_open(request->file[i], &request->common,
+			   raw ? QED_OPEN_RAW : 0, image);
 }
 
 static int compare(const struct compare_request *request)
@@ -151,14 +146,9 @@ static int read_options(int argc, char **argv, struct compare_request *request)
 		case 's':
 			request->strict = true;
 			break;
-		case 'U':
-			request->force_share = true;
-			break;
-		case 'h':
-			request->help = true;
-			break;
 		default:
-			return -EINVAL;
+			if (qedimg_common_option(&request->common, c) < 0)
+				return -EINVAL;
 		}
 	}
 	request->file[0] = argv[optind];
@@ -195,15 +185,11 @@ static int run(int argc, char **argv)
 
 	if (read_options(argc, argv, &request) < 0)
 		return usage_error();
-	if (request.help)
+	if (request.common.help)
 		return qedimg_help(&qedimg_compare);
-	if (check_values(&request) < 0)
+	if (check_values(&request) < 0 ||
+	    qedimg_no_more(request.file[0], argv[optind + 2]) < 0)
 		return usage_error();
-	if (argv[optind + 2]) {
-		qedimg_error(request.file[0], "unexpected argument '%s'",
-			     argv[optind + 2]);
-		return usage_error();
-	}
 	return compare(&request);
 }
 

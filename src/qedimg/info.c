@@ -6,6 +6,7 @@
  */
 #include "config.h"
 
+#include "common.h"
 #include "qedimg.h"
 #include "size.h"
 
@@ -18,11 +19,8 @@
 
 struct info_request {
 	const char *file;
-	const char *format;
-	const char *output;
+	struct qedimg_common common;
 	bool backing_chain;
-	bool force_share;
-	bool help;
 };
 
 /* The facts to print, of one image. */
@@ -332,7 +330,7 @@ static int find_facts(const struct info_request *request,
 static int print_images(const struct info_request *request,
 			const struct facts *facts, unsigned n)
 {
-	if (strcmp(request->output, "json") == 0)
+	if (qedimg_wants_json(&request->common))
 		return print_json(facts, n, request->backing_chain);
 	for (unsigned i = 0; i < n; i++) {
 		if (i > 0)
@@ -367,17 +365,12 @@ static int describe(const struct info_request *request,
 
 static int info(const struct info_request *request)
 {
-	struct qed_open_options options;
 	struct qed_image *image;
 	int status;
 
-	qed_open_options_init(&options);
-	if (!request->backing_chain)
-		options.flags |= QED_OPEN_NO_BACKING;
-	if (request->force_share)
-		options.flags |= QED_OPEN_FORCE_SHARE;
-	options.log = qedimg_log;
-	if (qed_image_open(request->file, &options, &image) < 0)
+	if (qedimg_open(request->file, &request->common,
+			request->backing_chain ? 0 : QED_OPEN_NO_BACKING,
+			&image) < 0)
 		return 1;
 	status = describe(request, image);
 	qed_image_close(image);
@@ -389,34 +382,17 @@ static int read_options(int argc, char **argv, struct info_request *request)
 {
 	static const struct option long_options[] = {
 		{ "backing-chain", no_argument, NULL, 'c' },
-		{ "force-share", no_argument, NULL, 'U' },
-		{ "help", no_argument, NULL, 'h' },
-		{ "output", required_argument, NULL, 'o' },
+		QEDIMG_COMMON_LONG_OPTIONS,
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "f:Uh", long_options,
 				NULL)) != -1) {
-		switch (c) {
-		case 'c':
+		if (c == 'c')
 			request->backing_chain = true;
-			break;
-		case 'f':
-			request->format = optarg;
-			break;
-		case 'U':
-			request->force_share = true;
-			break;
-		case 'h':
-			request->help = true;
-			break;
-		case 'o':
-			request->output = optarg;
-			break;
-		default:
+		else if (qedimg_common_option(&request->common, c) < 0)
 			return -EINVAL;
-		}
 	}
 	request->file = argv[optind];
 	return 0;
@@ -424,35 +400,25 @@ static int read_options(int argc, char **argv, struct info_request *request)
 
 static int check_values(const struct info_request *request)
 {
-	if (strcmp(request->format, "qed") != 0)
-		qedimg_error(request->file, "format '%s' is not supported,"
-			     " only qed", request->format);
-	else if (strcmp(request->output, "human") != 0 &&
-		 strcmp(request->output, "json") != 0)
-		qedimg_error(request->file, "output '%s' is not supported, only"
-			     " human and json", request->output);
-	else if (!request->file)
-		qedimg_error(NULL, "the name of the image is missing");
-	else
+	if (qedimg_common_check(&request->common, request->file) < 0)
+		return -EINVAL;
+	if (request->file)
 		return 0;
+	qedimg_error(NULL, "the name of the image is missing");
 	return -EINVAL;
 }
 
 static int run(int argc, char **argv)
 {
-	struct info_request request = { .format = "qed", .output = "human" };
+	struct info_request request = { .common.format = "qed" };
 
 	if (read_options(argc, argv, &request) < 0)
 		return qedimg_usage_error(&qedimg_info);
-	if (request.help)
+	if (request.common.help)
 		return qedimg_help(&qedimg_info);
-	if (check_values(&request) < 0)
+	if (check_values(&request) < 0 ||
+	    qedimg_no_more(request.file, argv[optind + 1]) < 0)
 		return qedimg_usage_error(&qedimg_info);
-	if (argv[optind + 1]) {
-		qedimg_error(request.file, "unexpected argument '%s'",
-			     argv[optind + 1]);
-		return qedimg_usage_error(&qedimg_info);
-	}
 	return info(&request);
 }
 

@@ -2,6 +2,7 @@
 /* qedimg map: the extents of the disk over the whole chain, as qemu-img. */
 #include "config.h"
 
+#include "common.h"
 #include "picture.h"
 #include "qedimg.h"
 #include "size.h"
@@ -15,14 +16,11 @@
 
 struct map_request {
 	const char *file;
-	const char *format;
-	const char *output;		/* null: blocks on a terminal */
+	struct qedimg_common common;	/* no output: blocks on a terminal */
 	const char *svg;
 	const char *start_text, *length_text;
 	uint64_t start, length;
 	bool blocks;
-	bool force_share;
-	bool help;
 };
 
 struct list {
@@ -95,9 +93,9 @@ static int print(const struct map_request *request,
 {
 	if (request->svg)
 		return qedimg_draw_svg(range, request->svg);
-	if (request->blocks || (!request->output && isatty(STDOUT_FILENO)))
+	if (request->blocks || (!request->common.output && isatty(STDOUT_FILENO)))
 		return qedimg_print_blocks(range);
-	if (request->output && strcmp(request->output, "json") == 0)
+	if (qedimg_wants_json(&request->common))
 		return print_json(range);
 	return print_human(range);
 }
@@ -105,15 +103,10 @@ static int print(const struct map_request *request,
 static int map(const struct map_request *request)
 {
 	struct qedimg_range range = { .file = request->file };
-	struct qed_open_options options;
 	struct qed_image_info info;
 	int status;
 
-	qed_open_options_init(&options);
-	if (request->force_share)
-		options.flags |= QED_OPEN_FORCE_SHARE;
-	options.log = qedimg_log;
-	if (qed_image_open(request->file, &options, &range.image) < 0)
+	if (qedimg_open(request->file, &request->common, 0, &range.image) < 0)
 		return 1;
 	qed_image_get_info(range.image, &info);
 	range.start = request->start;
@@ -132,10 +125,8 @@ static int read_options(int argc, char **argv, struct map_request *request)
 {
 	static const struct option long_options[] = {
 		{ "blocks", no_argument, NULL, 'b' },
-		{ "force-share", no_argument, NULL, 'U' },
-		{ "help", no_argument, NULL, 'h' },
+		QEDIMG_COMMON_LONG_OPTIONS,
 		{ "max-length", required_argument, NULL, 'l' },
-		{ "output", required_argument, NULL, 'o' },
 		{ "start-offset", required_argument, NULL, 's' },
 		{ "svg", required_argument, NULL, 'v' },
 		{ NULL, 0, NULL, 0 },
@@ -148,20 +139,8 @@ static int read_options(int argc, char **argv, struct map_request *request)
 		case 'b':
 			request->blocks = true;
 			break;
-		case 'f':
-			request->format = optarg;
-			break;
-		case 'U':
-			request->force_share = true;
-			break;
-		case 'h':
-			request->help = true;
-			break;
 		case 'l':
 			request->length_text = optarg;
-			break;
-		case 'o':
-			request->output = optarg;
 			break;
 		case 's':
 			request->start_text = optarg;
@@ -170,7 +149,8 @@ static int read_options(int argc, char **argv, struct map_request *request)
 			request->svg = optarg;
 			break;
 		default:
-			return -EINVAL;
+			if (qedimg_common_option(&request->common, c) < 0)
+				return -EINVAL;
 		}
 	}
 	request->file = argv[optind];
@@ -192,15 +172,11 @@ static int read_size(const char *option, const char *text, uint64_t *size)
 
 static int check_values(struct map_request *request)
 {
-	const char *output = request->output;
+	bool output = request->common.output;
 
-	if (strcmp(request->format, "qed") != 0)
-		qedimg_error(request->file, "format '%s' is not supported,"
-			     " only qed", request->format);
-	else if (output && strcmp(output, "human") && strcmp(output, "json"))
-		qedimg_error(request->file, "output '%s' is not supported, only"
-			     " human and json", output);
-	else if (!!output + request->blocks + !!request->svg > 1)
+	if (qedimg_common_check(&request->common, request->file) < 0)
+		return -EINVAL;
+	if (output + request->blocks + !!request->svg > 1)
 		qedimg_error(request->file, "--output, --blocks and --svg"
 			     " exclude each other");
 	else if (!request->file)
@@ -215,20 +191,16 @@ static int check_values(struct map_request *request)
 
 static int run(int argc, char **argv)
 {
-	struct map_request request = { .format = "qed",
+	struct map_request request = { .common.format = "qed",
 				       .length = UINT64_MAX };
 
 	if (read_options(argc, argv, &request) < 0)
 		return qedimg_usage_error(&qedimg_map);
-	if (request.help)
+	if (request.common.help)
 		return qedimg_help(&qedimg_map);
-	if (check_values(&request) < 0)
+	if (check_values(&request) < 0 ||
+	    qedimg_no_more(request.file, argv[optind + 1]) < 0)
 		return qedimg_usage_error(&qedimg_map);
-	if (argv[optind + 1]) {
-		qedimg_error(request.file, "unexpected argument '%s'",
-			     argv[optind + 1]);
-		return qedimg_usage_error(&qedimg_map);
-	}
 	return map(&request);
 }
 

@@ -2,6 +2,7 @@
 /* qedimg measure: how long the file of a copy would be, as qemu-img. */
 #include "config.h"
 
+#include "common.h"
 #include "qedimg.h"
 #include "size.h"
 
@@ -13,20 +14,17 @@
 
 struct measure_request {
 	const char *file;		/* null: of size alone */
-	const char *format;
-	const char *output;
+	struct qedimg_common common;
 	const char *target;		/* the copy's format */
 	const char *size_text;
 	uint64_t size;
 	struct qed_create_options geometry;
-	bool force_share;
-	bool help;
 };
 
 static void print(const struct measure_request *request,
 		  const struct qed_measurement *m)
 {
-	if (strcmp(request->output, "json") == 0)
+	if (qedimg_wants_json(&request->common))
 		printf("{\n    \"required\": %" PRIu64 ",\n"
 		       "    \"fully-allocated\": %" PRIu64 "\n}\n",
 		       m->required, m->fully_allocated);
@@ -76,17 +74,12 @@ static int measure_image(const struct measure_request *request,
 
 static int measure(const struct measure_request *request)
 {
-	struct qed_open_options options;
 	struct qed_image *image;
 	int status;
 
 	if (!request->file)
 		return measure_image(request, NULL);
-	qed_open_options_init(&options);
-	if (request->force_share)
-		options.flags |= QED_OPEN_FORCE_SHARE;
-	options.log = qedimg_log;
-	if (qed_image_open(request->file, &options, &image) < 0)
+	if (qedimg_open(request->file, &request->common, 0, &image) < 0)
 		return 1;
 	status = measure_image(request, image);
 	qed_image_close(image);
@@ -97,9 +90,7 @@ static int measure(const struct measure_request *request)
 static int read_options(int argc, char **argv, struct measure_request *request)
 {
 	static const struct option long_options[] = {
-		{ "force-share", no_argument, NULL, 'U' },
-		{ "help", no_argument, NULL, 'h' },
-		{ "output", required_argument, NULL, 'p' },
+		QEDIMG_COMMON_LONG_OPTIONS,
 		{ "size", required_argument, NULL, 's' },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -108,9 +99,6 @@ static int read_options(int argc, char **argv, struct measure_request *request)
 	while ((c = getopt_long(argc, argv, "f:O:o:Uh", long_options,
 				NULL)) != -1) {
 		switch (c) {
-		case 'f':
-			request->format = optarg;
-			break;
 		case 'O':
 			request->target = optarg;
 			break;
@@ -121,20 +109,12 @@ static int read_options(int argc, char **argv, struct measure_request *request)
 				    &request->geometry.table_size) < 0)
 				return -EINVAL;
 			break;
-		case 'U':
-			request->force_share = true;
-			break;
-		case 'h':
-			request->help = true;
-			break;
-		case 'p':
-			request->output = optarg;
-			break;
 		case 's':
 			request->size_text = optarg;
 			break;
 		default:
-			return -EINVAL;
+			if (qedimg_common_option(&request->common, c) < 0)
+				return -EINVAL;
 		}
 	}
 	request->file = argv[optind];
@@ -164,16 +144,11 @@ static int check_values(struct measure_request *request)
 	bool geometry = request->geometry.cluster_size ||
 			request->geometry.table_size;
 
-	if (strcmp(request->format, "qed") != 0)
-		qedimg_error(request->file, "format '%s' is not supported,"
-			     " only qed", request->format);
-	else if (strcmp(request->target, "raw") && strcmp(request->target, "qed"))
+	if (qedimg_common_check(&request->common, request->file) < 0)
+		return -EINVAL;
+	if (strcmp(request->target, "raw") && strcmp(request->target, "qed"))
 		qedimg_error(request->file, "output format '%s' is not"
 			     " supported, only raw and qed", request->target);
-	else if (strcmp(request->output, "human") != 0 &&
-		 strcmp(request->output, "json") != 0)
-		qedimg_error(request->file, "output '%s' is not supported, only"
-			     " human and json", request->output);
 	else if (geometry && strcmp(request->target, "qed") != 0)
 		qedimg_error(request->file, "-o is for '-O qed'");
 	else if (request->file && request->size_text)
@@ -189,21 +164,17 @@ static int check_values(struct measure_request *request)
 
 static int run(int argc, char **argv)
 {
-	struct measure_request request = { .format = "qed",
-					   .target = "raw",
-					   .output = "human" };
+	struct measure_request request = { .common.format = "qed",
+					   .target = "raw" };
 
 	if (read_options(argc, argv, &request) < 0)
 		return qedimg_usage_error(&qedimg_measure);
-	if (request.help)
+	if (request.common.help)
 		return qedimg_help(&qedimg_measure);
-	if (check_values(&request) < 0)
+	if (check_values(&request) < 0 ||
+	    (request.file &&
+	     qedimg_no_more(request.file, argv[optind + 1]) < 0))
 		return qedimg_usage_error(&qedimg_measure);
-	if (request.file && argv[optind + 1]) {
-		qedimg_error(request.file, "unexpected argument '%s'",
-			     argv[optind + 1]);
-		return qedimg_usage_error(&qedimg_measure);
-	}
 	return measure(&request);
 }
 

@@ -1,0 +1,69 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "common.h"
+
+#include <errno.h>
+#include <getopt.h>
+#include <string.h>
+
+int qedimg_common_option(struct qedimg_common *common, int c)
+{
+	switch (c) {
+	case 'f':
+		common->format = optarg;
+		return 0;
+	case 'U':
+		common->force_share = true;
+		return 0;
+	case 'h':
+		common->help = true;
+		return 0;
+	case QEDIMG_OPTION_OUTPUT:
+		common->output = optarg;
+		return 0;
+	default:
+		return -EINVAL;
+	}
+}
+
+int qedimg_common_check(const struct qedimg_common *common, const char *file)
+{
+	const char *output = common->output;
+
+	if (strcmp(common->format, "qed") != 0)
+		qedimg_error(file, "format '%s' is not supported, only qed",
+			     common->format);
+	else if (output && strcmp(output, "human") && strcmp(output, "json"))
+		qedimg_error(file, "output '%s' is not supported, only human"
+			     " and json", output);
+	else
+		return 0;
+	return -EINVAL;
+}
+
+bool qedimg_wants_json(const struct qedimg_common *common)
+{
+	return common->output && strcmp(common->output, "json") == 0;
+}
+
+int qedimg_no_more(const char *file, const char *argument)
+{
+	if (!argument)
+		return 0;
+	qedimg_error(file, "unexpected argument '%s'", argument);
+	return -EINVAL;
+}
+
+int qedimg_open(const char *file, const struct qedimg_common *common,
+		uint32_t flags, struct qed_image **image)
+{
+	struct qed_open_options options;
+
+	qed_open_options_init(&options);
+	options.flags |= flags;
+	if (common->force_share)
+		options.flags |= QED_OPEN_FORCE_SHARE;
+	options.log = qedimg_log;
+	return qed_image_open(file, &options, image);
+}
