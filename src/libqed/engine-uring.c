@@ -11,6 +11,7 @@
 
 #include "engine.h"
 
+#include <assert.h>
 #include <errno.h>
 #include <stddef.h>
 
@@ -55,6 +56,9 @@ static void prepare(struct io_uring_sqe *sqe, struct qed_io *io)
 	case QED_OP_GROW:
 		io_uring_prep_fallocate(sqe, fd, 0, (off_t)io->file_off,
 					(off_t)io->len);
+		break;
+	case QED_OP_CUT:
+		assert(!"done by qed_engine_try_now()");
 		break;
 	}
 	io_uring_sqe_set_data(sqe, io);

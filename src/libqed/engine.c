@@ -57,6 +57,8 @@ int64_t qed_engine_attempt(const struct qed_io *io)
 					   off, (off_t)io->len));
 	case QED_OP_GROW:
 		return result_of(fallocate(fd, 0, off, (off_t)io->len));
+	case QED_OP_CUT:
+		return result_of(ftruncate(fd, off));
 	}
 	return -EINVAL;
 }
@@ -66,6 +68,9 @@ int64_t qed_engine_try_now(struct qed_engine *engine, struct qed_io *io)
 	int64_t ret;
 
 	(void)engine;
+	/* Only blocking callers cut files: it need not go through a ring. */
+	if (io->op == QED_OP_CUT)
+		return qed_engine_attempt(io);
 	/* Growing costs no more than a write that extends the file. */
 	if ((io->op == QED_OP_WRITE || io->op == QED_OP_GROW) &&
 	    !on_engine_thread)

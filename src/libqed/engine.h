@@ -18,6 +18,7 @@ enum qed_op {
 	QED_OP_FLUSH,
 	QED_OP_PUNCH,
 	QED_OP_GROW,
+	QED_OP_CUT,
 };
 
 /* One operation on one file; file.h says who fills what and for how long. */
@@ -63,8 +64,9 @@ void qed_file_attempted(struct qed_io *io, int64_t result);
 /*
  * What the engines share (engine.c): the descriptor of an operation's file, one
  * blocking attempt by plain system calls, and one that does not wait for the
- * disk (reads of cached pages; writes into the page cache and growth, except on
- * an engine's own thread, which says so once by qed_engine_enter_thread()).
+ * disk (reads of cached pages; writes into the page cache, growth and cuts, the
+ * first two not on an engine's own thread, which says so once by
+ * qed_engine_enter_thread()).
  */
 int qed_engine_fd(const struct qed_io *io);
 int qed_engine_iovcnt(const struct qed_io *io);

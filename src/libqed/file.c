@@ -188,7 +188,7 @@ int qed_file_try(struct qed_file *file, struct qed_io *io)
 
 	io->file = file;
 	io->left = io->len;
-	if (!io->len && io->op != QED_OP_FLUSH)
+	if (!io->len && io->op != QED_OP_FLUSH && io->op != QED_OP_CUT)
 		return 0;
 	if (!engine->ops->try_now)
 		return -EAGAIN;
@@ -298,7 +298,7 @@ int qed_file_cut(struct qed_file *file, uint64_t size)
 
 	if (ret < 0 || file->block_device || now <= size)
 		return ret;
-	return ftruncate(file->fd, (off_t)size) < 0 ? -errno : 0;
+	return qed_file_run(file, QED_OP_CUT, size, 0);
 }
 
 uint64_t qed_file_next_data(struct qed_file *file, uint64_t file_off)

@@ -47,6 +47,8 @@ int qed_file_size(struct qed_file *file, uint64_t *size);
  *   GROW   reserves [file_off, file_off + len), extending the file to its end;
  *          never shrinks it, harmless beside concurrent writes unless
  *          qed_file_grows_by_truncate()
+ *   CUT    makes file_off the file's size; by qed_file_cut() alone, since an engine
+ *          may do it on the calling thread, and nobody else may use the file
  * Returns 0 or -errno if the operation is over (`done` is not called then), or
  * QED_PENDING: `done(io, err)` will be called from an engine's thread, never
  * from inside this call.

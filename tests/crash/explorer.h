@@ -87,8 +87,6 @@ void history_free(struct history *history);
 
 /* Fills in the events from what the fake recorded. */
 void history_collect(struct history *history);
-/* The file was cut to `size` bytes when the engine could not see it. */
-void history_add_cut(struct history *history, uint64_t size);
 /* Does to the order of events what the setup's control asks for. */
 void history_damage(struct history *history);
 

@@ -20,17 +20,6 @@ static void add_event(struct history *history, const struct event *event)
 	history->events[history->nevents++] = *event;
 }
 
-void history_add_cut(struct history *history, uint64_t size)
-{
-	uint64_t now = fake_tick(history->fake);
-	const struct event event = { .kind = EVENT_CUT,
-				     .len = size,
-				     .submitted = now,
-				     .completed = now };
-
-	add_event(history, &event);
-}
-
 static bool took_effect(const struct fake_record *record)
 {
 	return !record->completed ||
@@ -46,6 +35,8 @@ static int kind_of(enum qed_op op)
 		return EVENT_PUNCH;
 	case QED_OP_GROW:
 		return EVENT_GROW;
+	case QED_OP_CUT:
+		return EVENT_CUT;
 	case QED_OP_FLUSH:
 		return EVENT_FLUSH;
 	case QED_OP_READ:
@@ -68,6 +59,8 @@ static void add_record(struct history *history,
 	if (kind < 0 || !took_effect(record))
 		return;
 	event.kind = (unsigned)kind;
+	if (kind == EVENT_CUT)
+		event.len = record->file_off;
 	if (!event.completed)
 		event.completed = UINT64_MAX;
 	else if (kind == EVENT_WRITE)

@@ -407,31 +407,6 @@ static void judge_disk(struct run *run)
 	free(content);
 }
 
-static uint64_t file_size(const char *path)
-{
-	struct stat st;
-
-	if (stat(path, &st) < 0)
-		die(path);
-	return (uint64_t)st.st_size;
-}
-
-static uint64_t largest_write(struct run *run)
-{
-	struct fake_record *const *records;
-	size_t n = fake_records(run->fake, &records);
-	int top = fake_file(run->fake, TOP);
-	uint64_t end = run->history->initial_size;
-
-	for (size_t i = 0; i < n; i++)
-		if ((int)records[i]->file == top &&
-		    (records[i]->op == QED_OP_WRITE ||
-		     records[i]->op == QED_OP_GROW))
-			end = qed_max(end, records[i]->file_off +
-						   records[i]->len);
-	return end;
-}
-
 static void close_image(struct run *run)
 {
 	uint64_t began = fake_tick(run->fake);
@@ -442,9 +417,6 @@ static void close_image(struct run *run)
 	else
 		model_flushed(run->history->model, began,
 			      fake_tick(run->fake));
-	/* Cutting the file is no operation of an engine's. */
-	if (file_size(TOP) < largest_write(run))
-		history_add_cut(run->history, file_size(TOP));
 }
 
 static void session(struct run *run)

@@ -120,7 +120,7 @@ static bool have_qemu;
 static unsigned nruns, nqemu;
 
 static const char *const op_names[] = { "read", "write", "flush", "punch",
-					"grow" };
+					"grow", "cut" };
 static const char *const kind_names[] = { "open",  "read",  "write", "zero",
 					  "reserve", "flush", "clean",
 					  "close" };

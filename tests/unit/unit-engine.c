@@ -390,6 +390,8 @@ static const struct attempts {
 	{ "grow: full", QED_OP_GROW, { FAIL(ENOSPC) }, -ENOSPC, 1 },
 	{ "grow: unknown, by truncation", QED_OP_GROW, { FAIL(EOPNOTSUPP) }, 0,
 	  1 },
+	{ "cut: interrupted", QED_OP_CUT, { FAIL(EINTR) }, 0, 2 },
+	{ "cut: error", QED_OP_CUT, { FAIL(EIO) }, -EIO, 1 },
 };
 
 /* The list is uneven, so that parts end inside its parts. */
@@ -405,6 +407,8 @@ static int run_case(struct qed_file *file, const struct attempts *c,
 		return run_list(file, c->op, iov, 4, 50);
 	if (c->op == QED_OP_GROW)
 		return qed_file_run(file, c->op, 150000, 50000);
+	if (c->op == QED_OP_CUT)
+		return qed_file_cut(file, 5000);
 	return qed_file_run(file, c->op, 4096, 4096);
 }
 
@@ -436,6 +440,8 @@ static void attempts_repeated(void **state)
 			assert_file(buf, sizeof(buf), 50);
 		if (!c->expected && c->op == QED_OP_GROW)
 			assert_int_equal(stat_file().st_size, 200000);
+		if (!c->expected && c->op == QED_OP_CUT)
+			assert_int_equal(stat_file().st_size, 5000);
 		qed_file_close(file);
 		destroy_fake(engine);
 	}
