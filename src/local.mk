@@ -69,6 +69,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/table.h \
 	%D%/libqed/ticker.c \
 	%D%/libqed/ticker.h \
+	%D%/libqed/transfer.c \
+	%D%/libqed/transfer.h \
 	%D%/libqed/undo.c \
 	%D%/libqed/undo.h \
 	%D%/libqed/unmap.c \

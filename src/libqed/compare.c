@@ -1,22 +1,19 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Do two images have the same disk?  One walk over both maps cuts the disk into
- * chunks that are alike in each; what is not data on either side is skipped.  The
- * chunks are read ahead side by side and judged in order.
+ * pieces that are alike in each; what is not data on either side is stepped over.
  *
- * Thread model: the chunks' `pending` and `err` are under compare->lock, as reads
- * end on the engines' threads; all else belongs to the caller's thread.
+ * Thread model: plan's fields are plan's; the finding is under `lock`.
  */
 #include "config.h"
 
 #include "request.h"
+#include "transfer.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
-#define CHUNKS      8u
-#define CHUNK_BYTES (UINT64_C(1) << 20)
+#define DIFFER 1			/* beside 0 and -errno */
 
 /* One of the two images, and the extent of it that was found last. */
 struct side {
@@ -25,37 +22,26 @@ struct side {
 	uint64_t end;			/* of extent, on the disk */
 };
 
-struct chunk;
-
-struct part {
-	struct chunk *chunk;
-	uint8_t *buf;			/* CHUNK_BYTES */
-	struct iovec iov;
-	bool data;			/* otherwise zeroes */
-	int err;			/* under lock */
-};
-
-struct chunk {
-	struct compare *compare;
-	uint64_t disk_off, len;
-	struct part part[2];
-	unsigned pending;		/* under lock */
-};
-
 struct compare {
+	struct qed_transfer transfer;
 	struct side side[2];
 	uint64_t end;			/* of the longer disk */
+	uint64_t pos;			/* of the next piece */
 	bool strict;
-	struct qed_difference *difference;
-	uint64_t pos;			/* of the next chunk */
-	int map_err;			/* of the walk */
-	bool stopped;			/* the walk has, before the end: by an
-					 * error, or as kinds differ */
-	unsigned first, n;		/* chunks under way: a ring */
-	struct chunk chunk[CHUNKS];
 	pthread_mutex_t lock;
-	pthread_cond_t cond;
+	bool found;			/* under lock */
+	struct qed_difference *difference;	/* under lock */
 };
+
+/* Keeps what was found, if nothing was that comes before it. */
+static void note(struct compare *compare, const struct qed_difference *what)
+{
+	pthread_mutex_lock(&compare->lock);
+	if (!compare->found || what->disk_off < compare->difference->disk_off)
+		*compare->difference = *what;
+	compare->found = true;
+	pthread_mutex_unlock(&compare->lock);
+}
 
 static int find_extent(struct compare *compare, unsigned i)
 {
@@ -72,58 +58,13 @@ static int find_extent(struct compare *compare, unsigned i)
 	}
 	ret = qed_map(side->image, pos, side->image->size - pos, &side->extent);
 	if (ret < 0) {
-		compare->difference->image = i;
-		compare->difference->mapping = true;
-		compare->difference->disk_off = pos;
+		note(compare, &(struct qed_difference){ .disk_off = pos,
+							.image = i,
+							.mapping = true });
 		return ret;
 	}
 	side->end = pos + side->extent.len;
 	return 0;
-}
-
-static void part_done(void *opaque, int64_t result)
-{
-	struct part *part = opaque;
-	struct compare *compare = part->chunk->compare;
-
-	pthread_mutex_lock(&compare->lock);
-	if (result < 0)
-		part->err = (int)result;
-	if (--part->chunk->pending == 0)
-		pthread_cond_signal(&compare->cond);
-	pthread_mutex_unlock(&compare->lock);
-}
-
-static void start_part(struct compare *compare, struct chunk *chunk, unsigned i)
-{
-	struct part *part = &chunk->part[i];
-	struct qed_image *image = compare->side[i].image;
-
-	part->err = 0;
-	part->data = compare->side[i].extent.kind == QED_MAP_DATA;
-	if (!part->data) {
-		memset(part->buf, 0, chunk->len);
-		return;
-	}
-	part->iov = (struct iovec){ .iov_base = part->buf,
-				    .iov_len = chunk->len };
-	pthread_mutex_lock(&compare->lock);
-	chunk->pending++;
-	pthread_mutex_unlock(&compare->lock);
-	qed_readv(image, &part->iov, 1, chunk->disk_off, part_done, part);
-}
-
-/* Reads the chunk at compare->pos, of which one side at least is data. */
-static void start_chunk(struct compare *compare, uint64_t len)
-{
-	struct chunk *chunk =
-		&compare->chunk[(compare->first + compare->n++) % CHUNKS];
-
-	chunk->disk_off = compare->pos;
-	chunk->len = qed_min(len, CHUNK_BYTES);
-	start_part(compare, chunk, 0);
-	start_part(compare, chunk, 1);
-	compare->pos += chunk->len;
 }
 
 /* In strict mode the ends of the disks are alike, and kinds have to be. */
@@ -133,130 +74,118 @@ static bool kinds_differ(const struct compare *compare)
 					  compare->side[1].extent.kind;
 }
 
-/* Goes on until as many chunks are under way as may be, or there are no more. */
-static void fill(struct compare *compare)
+static bool is_data(const struct compare *compare, unsigned i)
 {
-	while (!compare->stopped && compare->n < CHUNKS &&
-	       compare->pos < compare->end) {
-		uint64_t len;
+	return compare->side[i].extent.kind == QED_MAP_DATA;
+}
+
+static int plan(struct qed_transfer *transfer, struct qed_piece *piece,
+		uint64_t *passed)
+{
+	struct compare *compare = transfer->opaque;
+	uint64_t len;
+
+	for (; compare->pos < compare->end; compare->pos += len) {
 		int ret = find_extent(compare, 0);
 
 		if (ret == 0)
 			ret = find_extent(compare, 1);
-		if (ret < 0 || kinds_differ(compare)) {
-			compare->map_err = ret;
-			compare->stopped = true;
-			return;
+		if (ret < 0)
+			return ret;
+		if (kinds_differ(compare)) {
+			note(compare, &(struct qed_difference){
+					      .kind = QED_DIFFERENT_KINDS,
+					      .disk_off = compare->pos });
+			return QED_PIECE_NONE;
 		}
 		len = qed_min(compare->side[0].end, compare->side[1].end) -
 		      compare->pos;
-		if (compare->side[0].extent.kind != QED_MAP_DATA &&
-		    compare->side[1].extent.kind != QED_MAP_DATA)
-			compare->pos += len;
-		else
-			start_chunk(compare, len);
+		if (is_data(compare, 0) || is_data(compare, 1)) {
+			piece->disk_off = compare->pos;
+			piece->len = qed_min(len, QED_PIECE_MAX);
+			piece->value = (uint64_t)is_data(compare, 0) |
+				       (uint64_t)is_data(compare, 1) << 1;
+			compare->pos += piece->len;
+			return 0;
+		}
+		*passed += len;
 	}
+	return QED_PIECE_NONE;
 }
 
-static void wait_chunk(struct compare *compare, struct chunk *chunk)
+static int read_side(struct compare *compare, const struct qed_piece *piece,
+		     unsigned i)
 {
-	pthread_mutex_lock(&compare->lock);
-	while (chunk->pending)
-		pthread_cond_wait(&compare->cond, &compare->lock);
-	pthread_mutex_unlock(&compare->lock);
-}
+	int64_t n;
 
-/* The first sector that differs. */
-static uint64_t first_difference(const struct chunk *chunk)
-{
-	uint64_t at = 0;
-
-	while (memcmp(chunk->part[0].buf + at, chunk->part[1].buf + at,
-		      qed_min(QED_SECTOR, chunk->len - at)) == 0)
-		at += QED_SECTOR;
-	return chunk->disk_off + at;
-}
-
-/* Judges the oldest chunk: 0 if it is alike, 1 if not, or -errno. */
-static int judge(struct compare *compare)
-{
-	struct chunk *chunk = &compare->chunk[compare->first];
-	struct qed_difference *difference = compare->difference;
-
-	wait_chunk(compare, chunk);
-	compare->first = (compare->first + 1) % CHUNKS;
-	compare->n--;
-	for (unsigned i = 0; i < 2; i++) {
-		if (chunk->part[i].err == 0)
-			continue;
-		difference->image = i;
-		difference->mapping = false;
-		difference->disk_off = chunk->disk_off;
-		return chunk->part[i].err;
-	}
-	if (memcmp(chunk->part[0].buf, chunk->part[1].buf, chunk->len) == 0)
+	if (!(piece->value >> i & 1))
 		return 0;
-	difference->kind = QED_DIFFERENT_BYTES;
-	difference->disk_off = first_difference(chunk);
-	return 1;
+	n = qed_pread(compare->side[i].image, piece->buf[i], piece->len,
+		      piece->disk_off);
+	if (n >= 0)
+		return 0;
+	note(compare, &(struct qed_difference){ .disk_off = piece->disk_off,
+						.image = i });
+	return (int)n;
 }
 
-static int run(struct compare *compare)
+/* Do `len` bytes at `at` of the piece differ?  A side without data is zeroes. */
+static bool differ(const struct qed_piece *piece, uint64_t at, uint64_t len)
 {
-	int ret = 0;
+	const uint8_t *a = piece->buf[0] + at, *b = piece->buf[1] + at;
 
-	for (fill(compare); ret == 0 && compare->n; fill(compare))
-		ret = judge(compare);
-	/* No buffer goes before its reads have ended. */
-	for (; compare->n; compare->n--) {
-		wait_chunk(compare, &compare->chunk[compare->first]);
-		compare->first = (compare->first + 1) % CHUNKS;
+	switch (piece->value) {
+	case 1:
+		return !qed_is_zero(a, len);
+	case 2:
+		return !qed_is_zero(b, len);
+	default:
+		return memcmp(a, b, len) != 0;
 	}
-	if (ret || !compare->stopped)
-		return ret < 0 ? ret : 0;
-	if (compare->map_err == 0) {
-		compare->difference->kind = QED_DIFFERENT_KINDS;
-		compare->difference->disk_off = compare->pos;
-	}
-	return compare->map_err;
 }
 
-static int run_with_buffers(struct compare *compare)
+static int work(struct qed_transfer *transfer, struct qed_piece *piece)
 {
-	uint8_t *bufs = malloc(CHUNKS * 2 * CHUNK_BYTES);
-	int ret;
+	struct compare *compare = transfer->opaque;
+	uint64_t at = 0;
+	int ret = read_side(compare, piece, 0);
 
-	if (!bufs)
-		return -ENOMEM;
-	for (unsigned i = 0; i < CHUNKS * 2; i++) {
-		struct chunk *chunk = &compare->chunk[i / 2];
-
-		chunk->compare = compare;
-		chunk->part[i % 2].chunk = chunk;
-		chunk->part[i % 2].buf = bufs + i * CHUNK_BYTES;
-	}
-	pthread_mutex_init(&compare->lock, NULL);
-	pthread_cond_init(&compare->cond, NULL);
-	ret = run(compare);
-	pthread_cond_destroy(&compare->cond);
-	pthread_mutex_destroy(&compare->lock);
-	free(bufs);
-	return ret;
+	if (ret == 0)
+		ret = read_side(compare, piece, 1);
+	if (ret < 0 || !differ(piece, 0, piece->len))
+		return ret;
+	while (!differ(piece, at, qed_min(QED_SECTOR, piece->len - at)))
+		at += QED_SECTOR;
+	note(compare, &(struct qed_difference){ .kind = QED_DIFFERENT_BYTES,
+						.disk_off = piece->disk_off +
+							    at });
+	return DIFFER;
 }
 
 int qed_compare(struct qed_image *image1, struct qed_image *image2, bool strict,
-		struct qed_difference *difference)
+		const struct qed_job *job, struct qed_difference *difference)
 {
-	struct compare compare = { .side = { { .image = image1 },
-					     { .image = image2 } },
-				   .end = qed_max(image1->size, image2->size),
-				   .strict = strict,
-				   .difference = difference };
+	struct compare compare = {
+		.side = { { .image = image1 }, { .image = image2 } },
+		.end = qed_max(image1->size, image2->size),
+		.strict = strict,
+		.difference = difference,
+	};
+	int ret;
 
 	*difference = (struct qed_difference){ .kind = QED_SAME };
 	if (strict && image1->size != image2->size) {
 		difference->kind = QED_DIFFERENT_SIZES;
 		return 0;
 	}
-	return run_with_buffers(&compare);
+	compare.transfer = (struct qed_transfer){ .nbufs = 2,
+						  .total = compare.end,
+						  .job = job,
+						  .plan = plan,
+						  .work = work,
+						  .opaque = &compare };
+	pthread_mutex_init(&compare.lock, NULL);
+	ret = qed_transfer_run(&compare.transfer);
+	pthread_mutex_destroy(&compare.lock);
+	return ret == DIFFER ? 0 : ret;
 }

@@ -113,9 +113,11 @@ void qed_iov_zero(const struct iovec *iov, int iovcnt, uint64_t skip,
 		memset(part.iov_base, 0, part.iov_len);
 }
 
-/* Are the `n` bytes at `p` zero?  Each must equal the one before it. */
-static bool is_zero(const char *p, size_t n)
+/* Each must equal the one before it. */
+bool qed_is_zero(const void *buf, size_t n)
 {
+	const char *p = buf;
+
 	return !n || (!*p && !memcmp(p, p + 1, n - 1));
 }
 
@@ -126,7 +128,7 @@ bool qed_iov_is_zero(const struct iovec *iov, int iovcnt, uint64_t skip,
 	int index = 0;
 
 	while (next_part(iov, iovcnt, &index, &skip, &len, &part))
-		if (!is_zero(part.iov_base, part.iov_len))
+		if (!qed_is_zero(part.iov_base, part.iov_len))
 			return false;
 	return true;
 }

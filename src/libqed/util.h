@@ -59,7 +59,9 @@ int qed_iov_parts(const struct iovec *iov, int iovcnt, uint64_t skip,
 void qed_iov_zero(const struct iovec *iov, int iovcnt, uint64_t skip,
 		  uint64_t len);
 
-/* Are the bytes [skip, skip + len) of the list all zero? */
+/* Are the `n` bytes at `buf` all zero? */
+bool qed_is_zero(const void *buf, size_t n);
+/* Are the bytes [skip, skip + len) of the list? */
 bool qed_iov_is_zero(const struct iovec *iov, int iovcnt, uint64_t skip,
 		     uint64_t len);
 

@@ -7,11 +7,27 @@
 #include <getopt.h>
 #include <string.h>
 
+static int take_progress(struct qedimg_common *common, const char *text)
+{
+	int ret = qedimg_progress_parse(text, &common->progress);
+
+	if (ret < 0)
+		qedimg_error(NULL, "progress '%s' is not supported, only json",
+			     text);
+	return ret;
+}
+
 int qedimg_common_option(struct qedimg_common *common, int c)
 {
 	switch (c) {
 	case 'f':
 		common->format = optarg;
+		return 0;
+	case 'p':
+		common->progress = QEDIMG_PROGRESS_BAR;
+		return 0;
+	case 'q':
+		common->quiet = true;
 		return 0;
 	case 'U':
 		common->force_share = true;
@@ -22,6 +38,8 @@ int qedimg_common_option(struct qedimg_common *common, int c)
 	case QEDIMG_OPTION_OUTPUT:
 		common->output = optarg;
 		return 0;
+	case QEDIMG_OPTION_PROGRESS:
+		return take_progress(common, optarg);
 	default:
 		return -EINVAL;
 	}

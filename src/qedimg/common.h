@@ -1,25 +1,37 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The options that commands which only read an image have in common. */
+/* The options that commands have in common. */
 #ifndef QEDIMG_COMMON_H
 #define QEDIMG_COMMON_H
 
+#include "progress.h"
 #include "qedimg.h"
 
 struct qedimg_common {
 	const char *format;		/* -f */
+	enum qedimg_progress_form progress;	/* -p, --progress */
+	bool quiet;			/* -q */
 	const char *output;		/* --output; null: not given */
 	bool force_share;		/* -U */
 	bool help;			/* -h */
 };
 
-/* For a command's own table of long options; -f, -U and -h it adds to its string. */
-#define QEDIMG_OPTION_OUTPUT 256
+/*
+ * For a command's own table of long options; of -f, -h, -p, -q and -U it puts those
+ * that it has into its string.
+ */
+#define QEDIMG_OPTION_OUTPUT   256
+#define QEDIMG_OPTION_PROGRESS 257
+#define QEDIMG_PROGRESS_LONG_OPTION                                            \
+	{ "progress", required_argument, NULL, QEDIMG_OPTION_PROGRESS }
 #define QEDIMG_COMMON_LONG_OPTIONS                                             \
 	{ "force-share", no_argument, NULL, 'U' },                             \
 	{ "help", no_argument, NULL, 'h' },                                    \
 	{ "output", required_argument, NULL, QEDIMG_OPTION_OUTPUT }
 
-/* Takes one of them from getopt: 0, or -EINVAL if it is none. */
+/*
+ * Takes one of them from getopt: 0, or -EINVAL if it is none, or has a value that is
+ * not known, after a message.
+ */
 int qedimg_common_option(struct qedimg_common *common, int c);
 
 /* Their values, for an image that has to be QED: 0, or -EINVAL with a message. */

@@ -24,7 +24,6 @@ struct compare_request {
 	const char *file[2];
 	const char *format[2];
 	bool strict;
-	bool quiet;
 	struct qedimg_common common;	/* -U and -h */
 };
 
@@ -33,7 +32,7 @@ say(const struct compare_request *request, const char *format, ...)
 {
 	va_list args;
 
-	if (request->quiet)
+	if (request->common.quiet)
 		return;
 	va_start(args, format);
 	vprintf(format, args);
@@ -83,12 +82,19 @@ static int compare_images(const struct compare_request *request,
 
 	qed_image_get_info(image1, &info1);
 	qed_image_get_info(image2, &info2);
-	err = qed_compare(image1, image2, request->strict, &difference);
+	err = qed_compare(image1, image2, request->strict,
+			  qedimg_progress_start(request->common.progress),
+			  &difference);
+	qedimg_progress_end();
 	if (err == 0) {
 		if (!request->strict)
 			warn_size(request, &difference, info1.virtual_size,
 				  info2.virtual_size);
 		return tell(request, &difference);
+	}
+	if (err == -ECANCELED) {
+		qedimg_error(NULL, "stopped before the disks were compared");
+		return CANNOT_OPEN;
 	}
 	qedimg_error(request->file[difference.image],
 		     "cannot %s disk offset %" PRIu64 ": %s",
@@ -127,11 +133,12 @@ static int read_options(int argc, char **argv, struct compare_request *request)
 	static const struct option long_options[] = {
 		{ "force-share", no_argument, NULL, 'U' },
 		{ "help", no_argument, NULL, 'h' },
+		QEDIMG_PROGRESS_LONG_OPTION,
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "f:F:qsUh", long_options,
+	while ((c = getopt_long(argc, argv, "f:F:hpqsU", long_options,
 				NULL)) != -1) {
 		switch (c) {
 		case 'f':
@@ -139,9 +146,6 @@ static int read_options(int argc, char **argv, struct compare_request *request)
 			break;
 		case 'F':
 			request->format[1] = optarg;
-			break;
-		case 'q':
-			request->quiet = true;
 			break;
 		case 's':
 			request->strict = true;
@@ -197,7 +201,8 @@ const struct qedimg_command qedimg_compare = {
 	.name = "compare",
 	.summary = "tell whether two images have the same disk",
 	.help =
-	"Usage: qedimg compare [-f qed|raw] [-F qed|raw] [-qsU] FILE1 FILE2\n"
+	"Usage: qedimg compare [-f qed|raw] [-F qed|raw] [-pqsU]\n"
+	"                      [--progress=json] FILE1 FILE2\n"
 	"\n"
 	"Compare the disks of two images.  A shorter one counts as followed by\n"
 	"zeroes.  Exit status: 0 if they are the same, 1 if they differ, 2 and more\n"
@@ -205,6 +210,8 @@ const struct qedimg_command qedimg_compare = {
 	"\n"
 	"  -f FORMAT          format of FILE1, qed (the default) or raw\n"
 	"  -F FORMAT          format of FILE2, likewise\n"
+	"  -p                 show progress on a terminal\n"
+	"  --progress=json    print progress as JSON, one object a line\n"
 	"  -q                 say nothing but errors\n"
 	"  -s                 strict: sizes have to be the same, and what is\n"
 	"                     allocated\n"

@@ -5,7 +5,7 @@
 
 . "$(dirname "$0")/functions.sh"
 
-requires "$QEDIMG" qemu-img qemu-io
+requires "$QEDIMG" qemu-img qemu-io jq
 
 mkdir "$TMP/work"
 cd "$TMP/work"
@@ -141,6 +141,16 @@ done
 qed 0 big1.qed big2.qed
 qemu_do big2.qed qed 'write -P 4 70368744177152 512'
 qed 1 big1.qed big2.qed
+
+# ---- progress ----
+
+"$QEDIMG" compare --progress=json a.qed a.qed >/dev/null 2>err ||
+	fail "with progress: $(cat err)"
+jq -es 'length > 0 and all(.done <= .total) and (last | .percent == 100)' \
+	err >/dev/null || fail "progress: $(cat err)"
+"$QEDIMG" compare -p a.qed a.qed >/dev/null 2>err
+[ ! -s err ] || fail "-p draws where there is no terminal"
+refused 2 "progress 'bar'" --progress=bar a.qed a.qed
 
 # ---- errors ----
 
