@@ -24,6 +24,7 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/copy.c \
 	%D%/libqed/copy.h \
 	%D%/libqed/create.c \
+	%D%/libqed/create.h \
 	%D%/libqed/engine-threads.c \
 	%D%/libqed/engine-uring.c \
 	%D%/libqed/engine.c \
@@ -51,6 +52,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/measure.c \
 	%D%/libqed/meta.c \
 	%D%/libqed/meta.h \
+	%D%/libqed/newfile.c \
+	%D%/libqed/newfile.h \
 	%D%/libqed/probe.h \
 	%D%/libqed/read.c \
 	%D%/libqed/reclaim.c \

@@ -35,18 +35,29 @@ static int check_kind(const struct qed_file *file, const struct stat *st)
 
 static int open_fd(struct qed_file *file)
 {
-	struct stat st;
 	int ret;
 
 	/* O_NONBLOCK: opening a FIFO by mistake must not hang. */
 	file->fd = open(file->path, (file->writable ? O_RDWR : O_RDONLY) |
 					    O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
-	if (file->fd < 0 || fstat(file->fd, &st) < 0) {
+	if (file->fd >= 0)
+		return 0;
+	ret = -errno;
+	qed_log_write(&file->log, QED_LOG_ERROR, "%s: cannot open%s: %s",
+		      file->path, file->writable ? " for writing" : "",
+		      strerror(-ret));
+	return ret;
+}
+
+static int learn_kind(struct qed_file *file)
+{
+	struct stat st;
+	int ret;
+
+	if (fstat(file->fd, &st) < 0) {
 		ret = -errno;
-		qed_log_write(&file->log, QED_LOG_ERROR,
-			      "%s: cannot open%s: %s", file->path,
-			      file->writable ? " for writing" : "",
-			      strerror(-ret));
+		qed_log_write(&file->log, QED_LOG_ERROR, "%s: cannot stat: %s",
+			      file->path, strerror(-ret));
 		return ret;
 	}
 	file->dev = st.st_dev;
@@ -55,28 +66,47 @@ static int open_fd(struct qed_file *file)
 	return check_kind(file, &st);
 }
 
-int qed_file_open(const char *path, bool writable, struct qed_engine *engine,
-		  const struct qed_log *log, struct qed_file **file)
+/* `fd` is -1 to open the path. */
+static int make_file(const char *path, int fd, bool writable,
+		     struct qed_engine *engine, const struct qed_log *log,
+		     struct qed_file **file)
 {
 	struct qed_file *f = calloc(1, sizeof(*f));
 	int ret = -ENOMEM;
 
 	*file = NULL;
-	if (!f)
+	if (!f) {
+		if (fd >= 0)
+			close(fd);
 		return ret;
-	f->fd = -1;
+	}
+	f->fd = fd;
 	f->engine = engine;
 	f->log = *log;
 	f->writable = writable;
 	f->path = strdup(path);
 	if (f->path)
-		ret = open_fd(f);
+		ret = fd < 0 ? open_fd(f) : 0;
+	if (ret == 0)
+		ret = learn_kind(f);
 	if (ret < 0) {
 		qed_file_close(f);
 		return ret;
 	}
 	*file = f;
 	return 0;
+}
+
+int qed_file_open(const char *path, bool writable, struct qed_engine *engine,
+		  const struct qed_log *log, struct qed_file **file)
+{
+	return make_file(path, -1, writable, engine, log, file);
+}
+
+int qed_file_adopt(int fd, const char *path, struct qed_engine *engine,
+		   const struct qed_log *log, struct qed_file **file)
+{
+	return make_file(path, fd, true, engine, log, file);
 }
 
 void qed_file_close(struct qed_file *file)

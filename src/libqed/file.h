@@ -31,6 +31,9 @@ struct qed_file {
  */
 int qed_file_open(const char *path, bool writable, struct qed_engine *engine,
 		  const struct qed_log *log, struct qed_file **file);
+/* The same with `fd`, open read-write, which it owns, also on failure. */
+int qed_file_adopt(int fd, const char *path, struct qed_engine *engine,
+		   const struct qed_log *log, struct qed_file **file);
 void qed_file_close(struct qed_file *file);
 
 /* The file's size in bytes now, block devices too: 0 or -errno. */

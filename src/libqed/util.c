@@ -49,6 +49,18 @@ void qed_log_write(const struct qed_log *log, enum qed_log_level level,
 	free(longer);
 }
 
+void qed_refusev(const struct qed_log *log, const char *path, int err,
+		 const char *format, va_list args)
+{
+	char *text;
+
+	if (vasprintf(&text, format, args) < 0)
+		text = NULL;
+	qed_log_write(log, QED_LOG_ERROR, "%s: %s", path,
+		      text ? text : strerror(-err));
+	free(text);
+}
+
 uint64_t qed_iov_bytes(const struct iovec *iov, int iovcnt)
 {
 	uint64_t bytes = 0;

@@ -6,6 +6,7 @@
 #include "qed.h"
 
 #include <pthread.h>
+#include <stdarg.h>
 
 /* a + b or a * b into *r; false on overflow (then *r is unspecified). */
 static inline bool qed_add(uint64_t a, uint64_t b, uint64_t *r)
@@ -43,6 +44,14 @@ static inline uint64_t qed_round_down(uint64_t v, uint64_t align)
 void qed_log_write(const struct qed_log *log, enum qed_log_level level,
 		   const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+
+/*
+ * An error that is about a file: logs "PATH: message".  `err`, -errno, says it where
+ * there is no memory for more.
+ */
+void qed_refusev(const struct qed_log *log, const char *path, int err,
+		 const char *format, va_list args)
+	__attribute__((format(printf, 4, 0)));
 
 /*
  * Total parts of a scatter list.  qed_iov_slice() stores the parts of the bytes

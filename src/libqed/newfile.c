@@ -1,0 +1,226 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+#include "config.h"
+
+#include "lock.h"
+#include "newfile.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <unistd.h>
+
+#define TEMP_ATTEMPTS 64
+
+static int __attribute__((format(printf, 3, 4)))
+refuse(const struct qed_newfile *n, int err, const char *format, ...)
+{
+	va_list args;
+
+	va_start(args, format);
+	qed_refusev(n->log, n->path, err, format, args);
+	va_end(args);
+	return err;
+}
+
+/* The same for a system call that failed just now: keep errno untouched. */
+static int refuse_errno(const struct qed_newfile *n, const char *what)
+{
+	int err = -errno;
+
+	return refuse(n, err, "%s: %s", what, strerror(-err));
+}
+
+size_t qed_dir_len(const char *path)
+{
+	const char *slash = strrchr(path, '/');
+
+	return slash ? (size_t)(slash - path) + 1 : 0;
+}
+
+/*
+ * Stores the target's real path.  An existing file's symlinks are followed, as
+ * a rename over a link would replace the link and leave the image as it was.
+ */
+static int resolve_target(struct qed_newfile *n)
+{
+	struct stat st;
+
+	n->target = realpath(n->path, NULL);
+	if (n->target)
+		return 0;
+	if (errno != ENOENT)
+		return refuse_errno(n, "cannot create");
+	if (lstat(n->path, &st) == 0)
+		return refuse(n, -ENOENT,
+			      "cannot create through a dangling symbolic link");
+	n->target = strdup(n->path);
+	return n->target ? 0 : refuse(n, -ENOMEM, "out of memory");
+}
+
+static int open_target_dir(struct qed_newfile *n)
+{
+	size_t len = qed_dir_len(n->target);
+	char *dir;
+
+	n->name = n->target + len;
+	if (n->name[0] == '\0')
+		return refuse(n, *n->path ? -EISDIR : -ENOENT,
+			      "cannot create: this is no file name");
+	dir = len ? strndup(n->target, len) : strdup(".");
+	if (!dir)
+		return refuse(n, -ENOMEM, "out of memory");
+	n->dirfd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	free(dir);
+	if (n->dirfd < 0)
+		return refuse_errno(n, "cannot open its directory");
+	return 0;
+}
+
+/* Anything but a regular file that nobody uses stays where it is. */
+static int check_old(struct qed_newfile *n)
+{
+	if (fstatat(n->dirfd, n->name, &n->old, AT_SYMLINK_NOFOLLOW) < 0) {
+		if (errno == ENOENT)
+			return 0;
+		return refuse_errno(n, "cannot stat");
+	}
+	if (S_ISDIR(n->old.st_mode))
+		return refuse(n, -EISDIR,
+			      "cannot create: a directory is in the way");
+	if (!S_ISREG(n->old.st_mode))
+		return refuse(n, -EINVAL,
+			      "cannot create: this is a device or special "
+			      "file, only a regular file can be replaced");
+	n->oldfd = openat(n->dirfd, n->name,
+			  O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	if (n->oldfd < 0)
+		return refuse_errno(n, "cannot open the file to be replaced");
+	if (fstat(n->oldfd, &n->old) < 0)
+		return refuse_errno(n, "cannot stat");
+	return qed_lock_take(n->oldfd, true, n->path, n->log);
+}
+
+int qed_newfile_begin(struct qed_newfile *newfile, const char *path,
+		      const struct qed_log *log)
+{
+	int ret;
+
+	*newfile = (struct qed_newfile){
+		.path = path, .log = log, .oldfd = -1, .dirfd = -1
+	};
+	ret = resolve_target(newfile);
+	if (!ret)
+		ret = open_target_dir(newfile);
+	if (!ret)
+		ret = check_old(newfile);
+	return ret;
+}
+
+static int choose_temp(struct qed_newfile *n)
+{
+	uint64_t number;
+
+	if (getrandom(&number, sizeof(number), 0) != (ssize_t)sizeof(number))
+		return -errno;
+	snprintf(n->temp, sizeof(n->temp), ".qed-%016" PRIx64, number);
+	return 0;
+}
+
+/* Tries names until one is free: what `attempt` returns, or -errno. */
+static int under_temp_name(struct qed_newfile *n,
+			   int (*attempt)(const struct qed_newfile *n))
+{
+	for (int i = 0; i < TEMP_ATTEMPTS; i++) {
+		int ret = choose_temp(n);
+
+		if (ret == 0)
+			ret = attempt(n);
+		if (ret >= 0)
+			return ret;
+		n->temp[0] = '\0';
+		if (ret != -EEXIST)
+			return ret;
+	}
+	return -EEXIST;
+}
+
+static int open_temp(const struct qed_newfile *n)
+{
+	/* Not mkstemp(): the umask alone decides about the mode. */
+	int fd = openat(n->dirfd, n->temp,
+			O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
+			0666);
+
+	return fd < 0 ? -errno : fd;
+}
+
+/* A file without a name is gone even if we are killed. */
+static int open_new(struct qed_newfile *n)
+{
+	int fd = openat(n->dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+
+	if (fd >= 0)
+		return fd;
+	/* EISDIR: a kernel without it; EINVAL, ENOENT: some file systems. */
+	if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL &&
+	    errno != ENOENT)
+		return -errno;
+	return under_temp_name(n, open_temp);
+}
+
+int qed_newfile_make(struct qed_newfile *newfile, struct qed_engine *engine)
+{
+	int ret = open_new(newfile);
+
+	if (ret < 0)
+		return refuse(newfile, ret, "cannot create: %s",
+			      strerror(-ret));
+	return qed_file_adopt(ret, newfile->path, engine, newfile->log,
+			      &newfile->file);
+}
+
+static int link_temp(const struct qed_newfile *n)
+{
+	char proc[64];
+
+	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", n->file->fd);
+	return linkat(AT_FDCWD, proc, n->dirfd, n->temp, AT_SYMLINK_FOLLOW) < 0 ?
+		       -errno : 0;
+}
+
+int qed_newfile_publish(struct qed_newfile *newfile, bool durable)
+{
+	struct qed_newfile *n = newfile;
+	int ret = durable ? qed_file_flush(n->file) : 0;
+
+	if (ret < 0)
+		return refuse(n, ret, "cannot sync: %s", strerror(-ret));
+	/* A link cannot replace a file, so it goes by a name beside it. */
+	if (!n->temp[0])
+		ret = under_temp_name(n, link_temp);
+	if (ret < 0)
+		return refuse(n, ret, "cannot name it: %s", strerror(-ret));
+	if (renameat(n->dirfd, n->temp, n->dirfd, n->name) < 0)
+		return refuse_errno(n, "cannot move into place");
+	n->temp[0] = '\0';
+	/* EINVAL: a file system that does not sync directories. */
+	if (durable && fsync(n->dirfd) < 0 && errno != EINVAL)
+		return refuse_errno(n, "cannot sync its directory");
+	return 0;
+}
+
+void qed_newfile_end(struct qed_newfile *newfile)
+{
+	if (newfile->temp[0])
+		unlinkat(newfile->dirfd, newfile->temp, 0);
+	qed_file_close(newfile->file);
+	if (newfile->oldfd >= 0)
+		close(newfile->oldfd);	/* drops the lock */
+	if (newfile->dirfd >= 0)
+		close(newfile->dirfd);
+	free(newfile->target);
+}
