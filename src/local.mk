@@ -49,6 +49,7 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/lock.h \
 	%D%/libqed/map.c \
 	%D%/libqed/mend.c \
+	%D%/libqed/mend.h \
 	%D%/libqed/measure.c \
 	%D%/libqed/meta.c \
 	%D%/libqed/meta.h \

@@ -20,11 +20,14 @@ unit_programs = \
 fake_engine_sources = \
 	%D%/lib/calls.c \
 	%D%/lib/calls.h \
+	%D%/lib/events.c \
+	%D%/lib/events.h \
 	%D%/lib/fake-engine.c \
 	%D%/lib/fake-engine.h \
 	%D%/lib/model.c \
 	%D%/lib/model.h \
 	%D%/lib/rng.h \
+	%D%/lib/state.c \
 	%D%/lib/walk.c \
 	%D%/lib/walk.h
 %C%_unit_unit_async_SOURCES = %D%/unit/unit-async.c $(fake_engine_sources)
@@ -58,7 +61,6 @@ LIBRARY_TESTS = \
 	%D%/crash/explorer.h \
 	%D%/crash/files.c \
 	%D%/crash/history.c \
-	%D%/crash/state.c \
 	%D%/crash/verify.c \
 	%D%/crash/workload.c \
 	$(fake_engine_sources)

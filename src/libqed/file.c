@@ -331,6 +331,18 @@ int qed_file_cut(struct qed_file *file, uint64_t size)
 	return qed_file_run(file, QED_OP_CUT, size, 0);
 }
 
+int qed_file_lengthen(struct qed_file *file, uint64_t size)
+{
+	uint64_t now;
+	int ret = qed_file_size(file, &now);
+
+	if (ret < 0 || now >= size)
+		return ret;
+	if (file->block_device)
+		return -ENOSPC;
+	return qed_file_run(file, QED_OP_CUT, size, 0);
+}
+
 uint64_t qed_file_next_data(struct qed_file *file, uint64_t file_off)
 {
 	off_t off = lseek(file->fd, (off_t)file_off, SEEK_DATA);

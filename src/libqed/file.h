@@ -50,8 +50,9 @@ int qed_file_size(struct qed_file *file, uint64_t *size);
  *   GROW   reserves [file_off, file_off + len), extending the file to its end;
  *          never shrinks it, harmless beside concurrent writes unless
  *          qed_file_grows_by_truncate()
- *   CUT    makes file_off the file's size; by qed_file_cut() alone, since an engine
- *          may do it on the calling thread, and nobody else may use the file
+ *   CUT    makes file_off the file's size; by qed_file_cut() and
+ *          qed_file_lengthen() alone, since an engine may do it on the calling
+ *          thread, and nobody else may use the file
  * Returns 0 or -errno if the operation is over (`done` is not called then), or
  * QED_PENDING: `done(io, err)` will be called from an engine's thread, never
  * from inside this call.
@@ -75,8 +76,12 @@ int qed_file_read(struct qed_file *file, void *buf, uint64_t len,
 int qed_file_write(struct qed_file *file, const void *buf, uint64_t len,
 		   uint64_t file_off);
 int qed_file_flush(struct qed_file *file);
-/* Cuts the file to `size` bytes if it is longer; nobody else may use it. */
+/*
+ * Cuts the file to `size` bytes if it is longer, or makes it that long, with a hole,
+ * if it is shorter (-ENOSPC: a block device, which is not).  Nobody else may use it.
+ */
 int qed_file_cut(struct qed_file *file, uint64_t size);
+int qed_file_lengthen(struct qed_file *file, uint64_t size);
 
 /*
  * Where the next byte at or after `file_off` is that the host has stored, or that
@@ -89,7 +94,10 @@ uint64_t qed_file_next_hole(struct qed_file *file, uint64_t file_off);
 /* The range will be read soon; the host may fetch it. */
 void qed_file_will_need(struct qed_file *file, uint64_t file_off, uint64_t len);
 
-/* Extends the file to `size` bytes if it is shorter; see GROW for when. */
+/*
+ * Extends the file to `size` bytes if it is shorter; see GROW for when.  No engine
+ * sees it, so that an engine's thread may call it: jobs use qed_file_lengthen().
+ */
 int qed_file_extend(struct qed_file *file, uint64_t size);
 
 /*

@@ -18,6 +18,7 @@
 
 #include "check.h"
 #include "lock.h"
+#include "mend.h"
 #include "scan.h"
 #include "undo.h"
 
@@ -197,7 +198,7 @@ static int copy_apart(struct mend *m, uint64_t *entry, uint64_t len)
 	if (ret == 0 && (!qed_add(to, len, &end) || end > INT64_MAX))
 		ret = -EFBIG;
 	if (ret == 0)
-		ret = qed_file_extend(m->file, end);
+		ret = qed_file_lengthen(m->file, end);
 	if (ret == 0)
 		ret = copy_bytes(m, *entry, to, len);
 	if (ret < 0)
@@ -213,7 +214,7 @@ static int extend_over_cut(struct mend *m)
 	int ret = prepare_header(m);
 
 	if (ret == 0)
-		ret = qed_file_extend(m->file,
+		ret = qed_file_lengthen(m->file,
 				      m->cut + m->layer->header.cluster_size);
 	if (ret < 0)
 		return complain(m, ret, "cannot extend the file");
@@ -547,10 +548,23 @@ static int check_image(struct mend *m, const char *path,
 	return ret;
 }
 
+int qed_image_check_engine(const char *path,
+			   const struct qed_check_options *options,
+			   struct qed_engine *engine,
+			   struct qed_check_report *report)
+{
+	struct mend m = { .options = options, .report = report };
+	int ret;
+
+	memset(report, 0, sizeof(*report));
+	ret = check_image(&m, path, engine);
+	qed_engine_destroy(engine);
+	return ret;
+}
+
 int qed_image_check(const char *path, const struct qed_check_options *options,
 		    struct qed_check_report *report)
 {
-	struct mend m = { .options = options, .report = report };
 	struct qed_engine *engine;
 	int ret = check_options(path, options);
 
@@ -564,15 +578,26 @@ int qed_image_check(const char *path, const struct qed_check_options *options,
 			      strerror(-ret));
 		return ret;
 	}
-	ret = check_image(&m, path, engine);
+	return qed_image_check_engine(path, options, engine, report);
+}
+
+int qed_image_check_undo_engine(const char *path, const struct qed_log *log,
+				struct qed_engine *engine)
+{
+	struct qed_check_options options = { .log = *log };
+	struct mend m = { .options = &options };
+	int ret = open_image(&m, path, engine, true);
+
+	if (ret == 0) {
+		ret = qed_undo_apply(m.file);
+		qed_layer_destroy(m.layer);
+	}
 	qed_engine_destroy(engine);
 	return ret;
 }
 
 int qed_image_check_undo(const char *path, const struct qed_log *log)
 {
-	struct qed_check_options options = { .log = *log };
-	struct mend m = { .options = &options };
 	struct qed_engine *engine;
 	int ret = qed_engine_create(QED_IO_AUTO, &engine);
 
@@ -582,11 +607,5 @@ int qed_image_check_undo(const char *path, const struct qed_log *log)
 			      strerror(-ret));
 		return ret;
 	}
-	ret = open_image(&m, path, engine, true);
-	if (ret == 0) {
-		ret = qed_undo_apply(m.file);
-		qed_layer_destroy(m.layer);
-	}
-	qed_engine_destroy(engine);
-	return ret;
+	return qed_image_check_undo_engine(path, log, engine);
 }

@@ -318,7 +318,7 @@ static int check_records(struct qed_file *image, const struct records *all)
 static int put_back(struct qed_file *image, const struct records *all,
 		    uint64_t size)
 {
-	int ret = qed_file_extend(image, size);
+	int ret = qed_file_lengthen(image, size);
 
 	for (size_t i = all->n; ret == 0 && i-- > 0;)
 		ret = qed_file_write(image, all->list[i].older,

@@ -125,10 +125,10 @@ static uint64_t choose_cut(const struct history *history, struct rng *rng)
 {
 	const struct event *e;
 
-	if (rng_chance(rng, 50) || !history->nevents)
+	if (rng_chance(rng, 50) || !history->log.nevents)
 		return 1 + rng_below(rng, history->end);
 	do
-		e = &history->events[rng_below(rng, history->nevents)];
+		e = &history->log.events[rng_below(rng, history->log.nevents)];
 	while (!e->metadata && rng_chance(rng, 95));
 	return qed_min(e->completed + rng_below(rng, 8), history->end);
 }
@@ -153,14 +153,14 @@ static bool qemu_wanted(const struct explorer *explorer,
 static bool explore(struct explorer *explorer, const struct history *history,
 		    char message[700])
 {
-	struct builder *builder = builder_create(history);
+	struct builder *builder = builder_create(&history->log);
 	struct rng rng = { rng_mix(history->setup.seed + 1) };
 	uint64_t cuts[PER_RUN];
 	bool ok = true;
 
 	choose_cuts(history, &rng, cuts, explorer->per_run);
 	for (unsigned i = 0; i < explorer->per_run && ok; i++) {
-		builder_make(builder, cuts[i], &rng);
+		builder_make(builder, cuts[i], &rng, STATE);
 		ok = verify_state(history, cuts[i], &rng,
 				  qemu_wanted(explorer, &history->setup, &rng),
 				  &explorer->tally, message);

@@ -6,13 +6,15 @@
  *	workload.c	runs random requests on it, with the recording engine
  *			and a model of what the disk may hold
  *	history.c	what was recorded, in the order in which it took effect
- *	state.c		files that a power cut could have left
  *	verify.c	opens one and compares it with the model
  *	explorer.c	the loops around that, and the controls
+ *
+ * ../lib/state.c makes the files that a power cut could have left.
  */
 #ifndef EXPLORER_H
 #define EXPLORER_H
 
+#include "../lib/events.h"
 #include "../lib/fake-engine.h"
 #include "../lib/model.h"
 #include "../lib/rng.h"
@@ -48,25 +50,12 @@ struct setup {
 	unsigned nrequests;		/* in each session */
 };
 
-/* One thing that happened to the image file. */
-struct event {
-	enum { EVENT_WRITE, EVENT_PUNCH, EVENT_GROW, EVENT_CUT, EVENT_FLUSH } kind;
-	uint64_t file_off, len;		/* CUT: len is the new size */
-	const uint8_t *data;
-	uint64_t submitted, completed;	/* completed: UINT64_MAX if never */
-	bool metadata;			/* a write to tables or the header */
-};
-
 /* A workload that has been run. */
 struct history {
 	struct setup setup;
 	struct fake *fake;		/* owns the records' data */
 	struct model *model;
-	uint8_t *initial;		/* the file as it was at first */
-	uint64_t initial_size;
-	struct event *events;		/* by completion */
-	size_t nevents, max_events;
-	uint64_t reach;			/* the largest file that can come of it */
+	struct event_log log;		/* of the image file */
 	uint64_t end;			/* the moment after everything */
 	char failure[700];		/* what was wrong while it ran, or empty */
 };
@@ -89,13 +78,6 @@ void history_free(struct history *history);
 void history_collect(struct history *history);
 /* Does to the order of events what the setup's control asks for. */
 void history_damage(struct history *history);
-
-/* Builds states of one history, in order of their cuts. */
-struct builder;
-struct builder *builder_create(const struct history *history);
-void builder_destroy(struct builder *builder);
-/* Writes a state as a cut at that moment could leave it to the file STATE. */
-void builder_make(struct builder *builder, uint64_t cut, struct rng *rng);
 
 struct tally {
 	unsigned states, unclean, qemu, lives;

@@ -121,8 +121,8 @@ void make_files(const struct setup *setup, struct rng *rng,
 	history->model = model_create(size, base);
 	free(base);
 	walk = walk_open(TOP);
-	history->initial = walk->file;
-	history->initial_size = walk->size;
+	history->log.initial = walk->file;
+	history->log.initial_size = walk->size;
 	walk->file = NULL;
 	walk_close(walk);
 }

@@ -1,22 +1,17 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/*
- * States that a power cut could leave.
- *
- * What had taken effect when a flush was handed in, which had ended at the time
- * of the cut, is on the disk.  Of what came later, and had been handed in, any
- * part may be: writes and punches by sectors, growth of the file with them or
- * alone.  Two writes to one sector keep their order: there is one page cache.
- */
+/* States that a power cut could leave; events.h says which those are. */
 #include "config.h"
 
-#include "explorer.h"
+#include "events.h"
 
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #define SECTOR UINT64_C(512)
+#define BLOCK  UINT64_C(4096)		/* the host's */
 
 struct image {
 	uint8_t *bytes;			/* zero past `size` */
@@ -24,7 +19,7 @@ struct image {
 };
 
 struct builder {
-	const struct history *history;
+	const struct event_log *log;
 	struct image durable, state;
 	uint64_t since;			/* what ended before is in `durable` */
 	size_t next;			/* the first event that is not */
@@ -36,6 +31,15 @@ struct mood {
 	unsigned keep_data, keep_tables, keep_size;	/* percent */
 	unsigned tear;			/* percent of what is kept */
 };
+
+static void *must(void *memory)
+{
+	if (!memory) {
+		perror("state");
+		abort();
+	}
+	return memory;
+}
 
 static void image_write(struct image *image, uint64_t off, const uint8_t *data,
 			uint64_t len)
@@ -50,11 +54,10 @@ static void image_punch(struct image *image, uint64_t off, uint64_t len)
 		memset(image->bytes + off, 0, qed_min(len, image->size - off));
 }
 
-static void image_cut(struct image *image, uint64_t size)
+static void image_resize(struct image *image, uint64_t size)
 {
-	if (size >= image->size)
-		return;
-	memset(image->bytes + size, 0, image->size - size);
+	if (size < image->size)
+		memset(image->bytes + size, 0, image->size - size);
 	image->size = size;
 }
 
@@ -70,8 +73,8 @@ static void apply(struct image *image, const struct event *e)
 	case EVENT_GROW:
 		image->size = qed_max(image->size, e->file_off + e->len);
 		break;
-	case EVENT_CUT:
-		image_cut(image, e->len);
+	case EVENT_SIZE:
+		image_resize(image, e->file_off);
 		break;
 	case EVENT_FLUSH:
 		break;
@@ -134,26 +137,16 @@ static struct mood random_mood(struct rng *rng)
 			      .tear = some_percent(rng) };
 }
 
-static uint8_t *make_bytes(const struct history *history)
+struct builder *builder_create(const struct event_log *log)
 {
-	uint8_t *bytes = calloc(1, history->reach);
+	struct builder *builder = must(calloc(1, sizeof(*builder)));
 
-	if (!bytes)
-		die("image bytes");
-	return bytes;
-}
-
-struct builder *builder_create(const struct history *history)
-{
-	struct builder *builder = calloc(1, sizeof(*builder));
-
-	if (!builder)
-		die("builder");
-	builder->history = history;
-	builder->durable.bytes = make_bytes(history);
-	builder->state.bytes = make_bytes(history);
-	image_write(&builder->durable, 0, history->initial,
-		    history->initial_size);
+	builder->log = log;
+	builder->durable.bytes = must(calloc(1, log->reach + 1));
+	builder->state.bytes = must(calloc(1, log->reach + 1));
+	if (log->initial_size)
+		image_write(&builder->durable, 0, log->initial,
+			    log->initial_size);
 	return builder;
 }
 
@@ -165,12 +158,12 @@ void builder_destroy(struct builder *builder)
 }
 
 /* When the last flush was handed in that had ended before the cut. */
-static uint64_t durable_since(const struct history *history, uint64_t cut)
+static uint64_t durable_since(const struct event_log *log, uint64_t cut)
 {
 	uint64_t since = 0;
 
-	for (size_t i = 0; i < history->nevents; i++) {
-		const struct event *e = &history->events[i];
+	for (size_t i = 0; i < log->nevents; i++) {
+		const struct event *e = &log->events[i];
 
 		if (e->completed >= cut)
 			break;
@@ -182,11 +175,11 @@ static uint64_t durable_since(const struct history *history, uint64_t cut)
 
 static void advance(struct builder *builder, uint64_t since)
 {
-	const struct history *history = builder->history;
+	const struct event_log *log = builder->log;
 
-	while (builder->next < history->nevents &&
-	       history->events[builder->next].completed < since)
-		apply(&builder->durable, &history->events[builder->next++]);
+	while (builder->next < log->nevents &&
+	       log->events[builder->next].completed < since)
+		apply(&builder->durable, &log->events[builder->next++]);
 }
 
 static void copy_image(struct image *to, const struct image *from)
@@ -197,37 +190,44 @@ static void copy_image(struct image *to, const struct image *from)
 	to->size = from->size;
 }
 
-static void write_file(const struct image *image, const char *path)
+static bool is_zero(const uint8_t *bytes, uint64_t len)
 {
-	int fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-	uint64_t at = 0;
-
-	if (fd < 0)
-		die(path);
-	while (at < image->size) {
-		ssize_t n = pwrite(fd, image->bytes + at, image->size - at,
-				   (off_t)at);
-
-		if (n <= 0)
-			die(path);
-		at += (uint64_t)n;
-	}
-	close(fd);
+	return !*bytes && !memcmp(bytes, bytes + 1, len - 1);
 }
 
-void builder_make(struct builder *builder, uint64_t cut, struct rng *rng)
+static bool write_file(const struct image *image, int fd)
 {
-	const struct history *history = builder->history;
+	for (uint64_t at = 0; at < image->size; at += BLOCK) {
+		uint64_t len = qed_min(BLOCK, image->size - at);
+
+		if (!is_zero(image->bytes + at, len) &&
+		    pwrite(fd, image->bytes + at, len, (off_t)at) !=
+			    (ssize_t)len)
+			return false;
+	}
+	return ftruncate(fd, (off_t)image->size) == 0;
+}
+
+void builder_make(struct builder *builder, uint64_t cut, struct rng *rng,
+		  const char *path)
+{
+	const struct event_log *log = builder->log;
 	struct mood mood = random_mood(rng);
+	int fd;
 
 	if (cut < builder->last_cut)
-		die("cuts must come in order");
+		abort();
 	builder->last_cut = cut;
-	advance(builder, durable_since(history, cut));
+	advance(builder, durable_since(log, cut));
 	copy_image(&builder->state, &builder->durable);
-	for (size_t i = builder->next; i < history->nevents; i++)
-		if (history->events[i].submitted < cut)
-			apply_perhaps(&builder->state, &history->events[i],
-				      &mood, rng);
-	write_file(&builder->state, STATE);
+	for (size_t i = builder->next; i < log->nevents; i++)
+		if (log->events[i].submitted < cut)
+			apply_perhaps(&builder->state, &log->events[i], &mood,
+				      rng);
+	fd = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0 || !write_file(&builder->state, fd)) {
+		perror(path);
+		abort();
+	}
+	close(fd);
 }
