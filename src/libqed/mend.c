@@ -98,6 +98,13 @@ static int complain(const struct mend *m, int err, const char *what)
 	return err;
 }
 
+static int flush(const struct mend *m)
+{
+	int ret = qed_file_flush(m->file);
+
+	return ret < 0 ? complain(m, ret, "cannot make it durable") : 0;
+}
+
 static void flush_report(struct mend *m)
 {
 	if (m->fault.count && m->options->fault)
@@ -468,16 +475,17 @@ static int save_flag(struct mend *m)
 
 static int clear_flag(struct mend *m)
 {
-	int ret = qed_file_flush(m->file);
+	int ret = flush(m);
 
-	if (ret == 0 && m->report->need_check) {
-		ret = prepare_header(m);
-		if (ret == 0)
-			ret = save_flag(m);
-		if (ret == 0)
-			ret = qed_check_clear_flag(m->layer);
-		m->report->need_check = ret < 0;
-	}
+	if (ret < 0 || !m->report->need_check)
+		return ret;
+	ret = save_flag(m);
+	if (ret < 0)
+		return ret;
+	ret = prepare_header(m);
+	if (ret == 0)
+		ret = qed_check_clear_flag(m->layer);
+	m->report->need_check = ret < 0;
 	return ret < 0 ? complain(m, ret, "cannot clear NEED_CHECK") : 0;
 }
 
@@ -496,7 +504,7 @@ static int run(struct mend *m)
 	if (ret == 0)
 		ret = handle_leaks(m, mend);
 	if (ret == 0 && mend && m->report->leaks_fixed)
-		ret = qed_file_flush(m->file);
+		ret = flush(m);
 	return ret;
 }
 

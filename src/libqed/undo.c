@@ -135,34 +135,30 @@ static int next_record(struct qed_undo *undo, struct record *record)
 	return 1;
 }
 
+/*
+ * An interruption can leave a file without its header, or with one of zeroes: then
+ * nothing has been changed yet.  *image_size is 0 for such a file.
+ */
 static int read_header(struct qed_undo *undo, uint64_t *image_size)
 {
+	static const struct undo_header zero;
 	struct undo_header head;
-	int ret = qed_file_read(undo->file, &head, sizeof(head), 0);
+	uint64_t size;
+	int ret = qed_file_size(undo->file, &size);
 
+	*image_size = 0;
+	undo->end = sizeof(head);
+	if (ret == 0)
+		ret = qed_file_read(undo->file, &head, sizeof(head), 0);
+	if (ret == 0 && size <= sizeof(head) &&
+	    (size < sizeof(head) || !memcmp(&head, &zero, sizeof(head))))
+		return 0;
 	if (ret == 0 && memcmp(head.magic, undo_magic, sizeof(undo_magic)))
 		ret = -EUCLEAN;
 	if (ret < 0)
 		return complain(undo, ret, "not a check's undo file");
 	*image_size = qed_le64_get(head.file_size);
-	undo->end = sizeof(head);
 	return 0;
-}
-
-/* Behind what an earlier repair has saved. */
-static int find_end(struct qed_undo *undo)
-{
-	struct record record;
-	uint64_t size;
-	int ret = read_header(undo, &size);
-
-	if (ret < 0)
-		return ret;
-	while ((ret = next_record(undo, &record)) > 0)
-		record_free(&record);
-	if (ret == 0)
-		ret = qed_file_cut(undo->file, undo->end);
-	return ret < 0 ? complain(undo, ret, "cannot continue") : 0;
 }
 
 static int sync_dir_of(const char *path)
@@ -197,10 +193,25 @@ static int write_header(struct qed_undo *undo, struct qed_file *image)
 	return ret < 0 ? complain(undo, ret, "cannot write") : 0;
 }
 
+/* Behind what an earlier repair has saved, if it has got so far. */
+static int continue_file(struct qed_undo *undo, struct qed_file *image)
+{
+	struct record record;
+	uint64_t size;
+	int ret = read_header(undo, &size);
+
+	if (ret < 0 || !size)
+		return ret < 0 ? ret : write_header(undo, image);
+	while ((ret = next_record(undo, &record)) > 0)
+		record_free(&record);
+	if (ret == 0)
+		ret = qed_file_cut(undo->file, undo->end);
+	return ret < 0 ? complain(undo, ret, "cannot continue") : 0;
+}
+
 int qed_undo_open(struct qed_undo *undo, struct qed_file *image)
 {
 	char *path = undo_path(image);
-	uint64_t size = 0;
 	int ret = -ENOMEM, fd;
 
 	if (!path)
@@ -218,11 +229,7 @@ int qed_undo_open(struct qed_undo *undo, struct qed_file *image)
 		close(fd);
 	ret = open_existing(undo, path, image);
 	if (ret == 0)
-		ret = qed_file_size(undo->file, &size);
-	/* Shorter than its header: made by a run that ended right then. */
-	if (ret == 0)
-		ret = size < sizeof(struct undo_header) ?
-			      write_header(undo, image) : find_end(undo);
+		ret = continue_file(undo, image);
 out:
 	free(path);
 	return ret;
