@@ -68,6 +68,30 @@ LIBRARY_TESTS = \
 %C%_fault_test_fault_SOURCES = %D%/fault/test-fault.c $(fake_engine_sources)
 %C%_fault_test_fault_LDADD = libqed-core.la
 
+# --- whole-image jobs against failing operations and power cuts ------------------
+
+# One program each, from job-NAME.c.
+job_programs = \
+	%D%/jobs/job-check
+
+job_sources = \
+	%D%/jobs/controls.c \
+	%D%/jobs/cuts.c \
+	%D%/jobs/disk.c \
+	%D%/jobs/faults.c \
+	%D%/jobs/frame.h \
+	%D%/jobs/job.h \
+	%D%/jobs/jobs.c \
+	%D%/jobs/judge.c \
+	%D%/jobs/scene.c \
+	%D%/jobs/snapshot.c \
+	%D%/jobs/trial.c \
+	$(fake_engine_sources)
+%C%_jobs_job_check_SOURCES = %D%/jobs/job-check.c $(job_sources)
+%C%_jobs_job_check_LDADD = libqed-core.la
+
+LIBRARY_TESTS += $(job_programs)
+
 # --- system tests: real mounts, for root ---------------------------------------
 
 system_tests = \

@@ -480,6 +480,16 @@ int fake_file(struct fake *fake, const char *suffix)
 	return number;
 }
 
+const char *fake_file_name(struct fake *fake, unsigned number)
+{
+	const char *name;
+
+	pthread_mutex_lock(&fake->lock);
+	name = number < fake->nfiles ? fake->files[number] : NULL;
+	pthread_mutex_unlock(&fake->lock);
+	return name;
+}
+
 void fake_set_recording(struct fake *fake, bool on)
 {
 	pthread_mutex_lock(&fake->lock);

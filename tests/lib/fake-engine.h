@@ -92,6 +92,8 @@ void fake_reset_counts(struct fake *fake);
 
 /* The number that records have for the file whose name ends in `suffix`, or -1. */
 int fake_file(struct fake *fake, const char *suffix);
+/* The path of the file with that number, or null; lives as long as the fake. */
+const char *fake_file_name(struct fake *fake, unsigned number);
 
 /*
  * Recording starts and stops; what was recorded is the caller's to read while

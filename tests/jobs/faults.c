@@ -1,0 +1,171 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * The n-th operation fails, or moves a part only; or the job is cancelled at its
+ * n-th step.  Then the files are judged as they are, and, now and then, as a power
+ * cut right after the failure could leave them; and the job is run again.
+ */
+#include "config.h"
+
+#include "frame.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define CUT_SHARE 3			/* of the failures */
+
+static const struct mode {
+	const char *name;
+	struct fake_verdict verdict;
+} modes[] = {
+	{ "EIO", { FAKE_FAIL, -EIO, 0 } },
+	{ "ENOSPC", { FAKE_FAIL, -ENOSPC, 0 } },
+	{ "short", { FAKE_SHORT, 0, 1000 } },
+};
+
+static const char *const op_names[] = { "read", "write", "flush",
+					"punch", "grow", "size" };
+
+struct fault {
+	const struct subject *subject;
+	const struct mode *mode;
+	unsigned n;
+	/* under the fake's lock */
+	unsigned seen;
+	bool hit, tolerated;
+	struct fake_record record;	/* of what was hit */
+};
+
+static struct fake_verdict decide(void *opaque, const struct fake_record *record)
+{
+	struct fault *fault = opaque;
+	const struct job *job = fault->subject->scene->job;
+
+	if (++fault->seen != fault->n)
+		return (struct fake_verdict){ FAKE_RUN, 0, 0 };
+	fault->hit = true;
+	fault->record = *record;
+	fault->tolerated = job->may_fail && job->may_fail(record);
+	return fault->mode->verdict;
+}
+
+static bool result_ok(const struct fault *fault, const struct trial *trial,
+		      char message[700])
+{
+	bool fails = fault->hit && fault->mode->verdict.what == FAKE_FAIL;
+
+	if (!fails && trial->ret < 0)
+		return wrong(message, "it fails: %s (%s)",
+			     strerror(-trial->ret), trial->last_log);
+	if (fails && trial->ret >= 0 && !fault->tolerated)
+		return wrong(message, "it succeeds");
+	if (trial->ret < 0 && trial->errors != 1)
+		return wrong(message, "%u messages, the last one '%s'",
+			     trial->errors, trial->last_log);
+	return true;
+}
+
+/* The kernel may have lost what it could not write. */
+static bool cut_ok(const struct subject *subject, struct trial *trial,
+		   unsigned n, struct tally *tally, char message[700])
+{
+	struct rng rng = { rng_mix(subject->seed + n) };
+	struct states *states = states_create(subject, trial);
+	char text[700];
+	bool ok;
+
+	snapshot_restore(&subject->files);
+	states_make(states, states_end(states), &rng);
+	ok = judge_midway(subject, true, false, tally, text);
+	states_destroy(states);
+	return ok || wrong(message, "then the power is cut: %.600s", text);
+}
+
+static bool left_ok(const struct fault *fault, struct trial *trial,
+		    struct tally *tally, char message[700])
+{
+	const struct subject *subject = fault->subject;
+
+	if (!result_ok(fault, trial, message))
+		return false;
+	if (trial->ret == 0 && !fault->tolerated)
+		return judge_end(subject, false, message);
+	if (fault->n % CUT_SHARE == 0)
+		return cut_ok(subject, trial, fault->n, tally, message);
+	return judge_midway(subject, true, false, tally, message);
+}
+
+static bool fail_nth(struct fault *fault, struct tally *tally,
+		     char message[700])
+{
+	struct rng rng = { rng_mix(fault->subject->seed) };
+	struct trial trial = { .decide = decide, .opaque = fault };
+	char text[700];
+	bool ok;
+
+	trial_run(fault->subject, &trial, &rng);
+	ok = left_ok(fault, &trial, tally, text);
+	trial_free(&trial);
+	tally->failures += fault->hit;
+	return ok || wrong(message, "%s in operation %u, a %s at %llu, %llu "
+			   "bytes of file %u: %.500s",
+			   fault->mode->name, fault->n,
+			   op_names[fault->record.op],
+			   (unsigned long long)fault->record.file_off,
+			   (unsigned long long)fault->record.len,
+			   fault->record.file, text);
+}
+
+bool fail_each(const struct subject *subject, const struct limits *limits,
+	       struct tally *tally, char message[700])
+{
+	unsigned nmodes = sizeof(modes) / sizeof(*modes);
+	bool hit = true;
+
+	/* Where not every one is tried, modes take turns. */
+	for (unsigned n = 1, turn = 0; hit; n += limits->stride, turn++) {
+		for (unsigned m = 0; m < nmodes; m++) {
+			struct fault fault = { .subject = subject,
+					       .mode = &modes[m],
+					       .n = n };
+
+			if (limits->stride > 1 && turn % nmodes != m)
+				continue;
+			if (!fail_nth(&fault, tally, message))
+				return false;
+			hit = fault.hit;
+		}
+	}
+	return true;
+}
+
+static bool cancel_nth(const struct subject *subject, unsigned n,
+		       struct tally *tally, char message[700])
+{
+	struct rng rng = { rng_mix(subject->seed) };
+	struct trial trial = { .cancel_at = n };
+	char text[700];
+	bool ok;
+
+	trial_run(subject, &trial, &rng);
+	trial_free(&trial);
+	if (trial.cancelled && trial.ret != -ECANCELED)
+		return wrong(message, "cancelled at step %u: it ends with %d",
+			     n, trial.ret);
+	if (trial.errors > 1)
+		return wrong(message, "cancelled at step %u: %u messages", n,
+			     trial.errors);
+	ok = judge_midway(subject, true, false, tally, text);
+	tally->cancellations += trial.cancelled;
+	return ok || wrong(message, "cancelled at step %u: %.600s", n, text);
+}
+
+bool cancel_each(const struct subject *subject, const struct limits *limits,
+		 struct tally *tally, char message[700])
+{
+	for (unsigned n = 1; n <= subject->nsteps; n += limits->stride)
+		if (!cancel_nth(subject, n, tally, message))
+			return false;
+	return true;
+}
