@@ -99,6 +99,7 @@ system_tests = \
 	%D%/system/test-check.sh \
 	%D%/system/test-commit.sh \
 	%D%/system/test-compare.sh \
+	%D%/system/test-completion.sh \
 	%D%/system/test-discard.sh \
 	%D%/system/test-e2e.sh \
 	%D%/system/test-failure.sh \
