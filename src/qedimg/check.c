@@ -6,8 +6,7 @@
  */
 #include "config.h"
 
-#include "progress.h"
-#include "qedimg.h"
+#include "common.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -26,17 +25,12 @@ enum {
 
 struct check_request {
 	const char *file;
-	const char *format;		/* null: not given */
-	const char *output;
+	struct qedimg_common common;
 	const char *repair;
-	enum qedimg_progress_form progress;
 	bool chain;
 	bool dry_run;
-	bool force_share;
-	bool help;
-	bool json;
-	bool quiet;
 	bool undo;
+	bool json;			/* wanted, by --output */
 };
 
 /* The check of one image. */
@@ -107,7 +101,7 @@ static void put_fault(void *opaque, const struct qed_fault *fault)
 
 	if (run->request->json)
 		put_fault_json(run, fault);
-	else if (!run->request->quiet)
+	else if (!run->request->common.quiet)
 		put_fault_human(run, fault);
 	run->nfaults++;
 }
@@ -213,7 +207,7 @@ static uint32_t flags_of(const struct check_request *request)
 				 QED_CHECK_ALL : QED_CHECK_LEAKS;
 	if (request->dry_run)
 		flags |= QED_CHECK_DRY_RUN;
-	if (request->force_share)
+	if (request->common.force_share)
 		flags |= QED_CHECK_FORCE_SHARE;
 	return flags;
 }
@@ -221,7 +215,7 @@ static uint32_t flags_of(const struct check_request *request)
 static void put_undo_hint(const struct run *run,
 			  const struct qed_check_report *report)
 {
-	if (!report->undo_saved || run->request->json || run->request->quiet)
+	if (!report->undo_saved || run->request->json || run->request->common.quiet)
 		return;
 	fputs("What was changed is in ", stdout);
 	qedimg_put(stdout, run->file);
@@ -243,17 +237,17 @@ static int check_file(const struct check_request *request, const char *file)
 
 	if (request->json)
 		fputs("{\n    \"faults\": [", stdout);
-	options.job = qedimg_progress_start(request->progress);
+	options.job = qedimg_progress_start(request->common.progress);
 	ret = qed_image_check(file, &options, &report);
 	qedimg_progress_end();
 	if (ret < 0 && !report.check_errors)
 		report.check_errors = 1;
 	if (request->json)
 		put_report_json(&run, &report);
-	else if (ret == 0 && !request->quiet)
+	else if (ret == 0 && !request->common.quiet)
 		put_report_human(&report);
 	put_undo_hint(&run, &report);
-	if (ret == -EMEDIUMTYPE && !request->format)
+	if (ret == -EMEDIUMTYPE && !request->common.format)
 		return EXIT_UNSUPPORTED;
 	return ret < 0 ? EXIT_FAILED : status_of(&report);
 }
@@ -270,26 +264,12 @@ static int worse(int a, int b)
 	return EXIT_CLEAN;
 }
 
-static int open_image(const struct check_request *request, const char *file,
-		      bool chain, struct qed_image **image)
-{
-	struct qed_open_options options;
-
-	qed_open_options_init(&options);
-	if (!chain)
-		options.flags |= QED_OPEN_NO_BACKING;
-	if (request->force_share)
-		options.flags |= QED_OPEN_FORCE_SHARE;
-	options.log = qedimg_log;
-	return qed_image_open(file, &options, image);
-}
-
 static void begin_layer(const struct check_request *request, const char *file,
 			bool first)
 {
 	if (request->json) {
 		fputs(first ? "[\n" : ",\n", stdout);
-	} else if (!request->quiet) {
+	} else if (!request->common.quiet) {
 		fputs(first ? "image: " : "\nimage: ", stdout);
 		qedimg_put(stdout, file);
 		putchar('\n');
@@ -306,7 +286,7 @@ static char *next_layer(const struct check_request *request, const char *file)
 	struct qed_image *image;
 	char *next = NULL;
 
-	if (open_image(request, file, false, &image) < 0)
+	if (qedimg_open(file, &request->common, QED_OPEN_NO_BACKING, &image) < 0)
 		return NULL;
 	qed_image_get_info(image, &info);
 	if (info.backing_path &&
@@ -324,7 +304,7 @@ static int check_chain(const struct check_request *request)
 	int status = EXIT_CLEAN;
 	bool first = true;
 
-	if (open_image(request, request->file, true, &image) < 0)
+	if (qedimg_open(request->file, &request->common, 0, &image) < 0)
 		return EXIT_FAILED;
 	qed_image_close(image);
 	file = strdup(request->file);
@@ -356,72 +336,41 @@ static int check(const struct check_request *request)
 	return status;
 }
 
-static const struct option long_options[] = {
-	{ "backing-chain", no_argument, NULL, 'c' },
-	{ "dry-run", no_argument, NULL, 'n' },
-	{ "force-share", no_argument, NULL, 'U' },
-	{ "help", no_argument, NULL, 'h' },
-	{ "output", required_argument, NULL, 'o' },
-	{ "progress", required_argument, NULL, 'P' },
-	{ "undo", no_argument, NULL, 'u' },
-	{ NULL, 0, NULL, 0 },
-};
-
-static int set_option(struct check_request *request, int c)
-{
-	switch (c) {
-	case 'c':
-		request->chain = true;
-		break;
-	case 'f':
-		request->format = optarg;
-		break;
-	case 'h':
-		request->help = true;
-		break;
-	case 'n':
-		request->dry_run = true;
-		break;
-	case 'o':
-		request->output = optarg;
-		break;
-	case 'p':
-		request->progress = QEDIMG_PROGRESS_BAR;
-		break;
-	case 'P':
-		if (qedimg_progress_parse(optarg, &request->progress) == 0)
-			break;
-		qedimg_error(NULL, "progress '%s' is not supported, only json",
-			     optarg);
-		return -EINVAL;
-	case 'q':
-		request->quiet = true;
-		break;
-	case 'r':
-		request->repair = optarg;
-		break;
-	case 'U':
-		request->force_share = true;
-		break;
-	case 'u':
-		request->undo = true;
-		break;
-	default:
-		return -EINVAL;
-	}
-	return 0;
-}
-
+/* 0, or -EINVAL after getopt's own message. */
 static int read_options(int argc, char **argv, struct check_request *request)
 {
+	static const struct option long_options[] = {
+		{ "backing-chain", no_argument, NULL, 'c' },
+		{ "dry-run", no_argument, NULL, 'n' },
+		{ "undo", no_argument, NULL, 'u' },
+		QEDIMG_PROGRESS_LONG_OPTION,
+		QEDIMG_COMMON_LONG_OPTIONS,
+		{ NULL, 0, NULL, 0 },
+	};
 	int c;
 
 	while ((c = getopt_long(argc, argv, "f:hpqr:U", long_options, NULL)) !=
-	       -1)
-		if (set_option(request, c) < 0)
-			return -EINVAL;
+	       -1) {
+		switch (c) {
+		case 'c':
+			request->chain = true;
+			break;
+		case 'n':
+			request->dry_run = true;
+			break;
+		case 'r':
+			request->repair = optarg;
+			break;
+		case 'u':
+			request->undo = true;
+			break;
+		default:
+			if (qedimg_common_option(&request->common, c) < 0)
+				return -EINVAL;
+		}
+	}
 	request->file = argv[optind];
-	request->json = strcmp(request->output, "json") == 0;
+	request->json = qedimg_wants_json(&request->common);
 	return 0;
 }
 
@@ -430,52 +379,52 @@ static const char *clash(const struct check_request *request)
 {
 	if (!request->file)
 		return "the name of the image is missing";
-	if (!request->json && strcmp(request->output, "human") != 0)
-		return "--output must be human or json";
 	if (request->repair && strcmp(request->repair, "leaks") != 0 &&
 	    strcmp(request->repair, "all") != 0)
 		return "-r must be leaks or all";
 	if (request->dry_run && !request->repair)
 		return "--dry-run needs -r leaks or -r all";
-	if (request->force_share && request->repair && !request->dry_run)
+	if (request->common.force_share && request->repair && !request->dry_run)
 		return "-U only reads: it cannot be used with -r";
 	if (request->chain && request->repair)
 		return "--backing-chain only reads: check the file in question "
 		       "by itself with -r";
 	if (request->undo && (request->repair || request->chain ||
-			      request->force_share))
+			      request->common.force_share))
 		return "--undo cannot be used with other actions";
 	return NULL;
 }
 
+static int check_values(const struct check_request *request,
+			const char *surplus)
+{
+	const char *wrong = clash(request);
+
+	if (wrong) {
+		qedimg_error(request->file, "%s", wrong);
+		return -EINVAL;
+	}
+	return qedimg_no_more(request->file, surplus);
+}
+
 static int run(int argc, char **argv)
 {
-	struct check_request request = { .output = "human" };
-	const char *wrong;
+	struct check_request request = { .file = NULL };
+	const char *format;
 
 	if (read_options(argc, argv, &request) < 0)
 		return qedimg_usage_error(&qedimg_check);
-	if (request.help)
+	if (request.common.help)
 		return qedimg_help(&qedimg_check);
-	wrong = clash(&request);
-	if (wrong) {
-		qedimg_error(request.file, "%s", wrong);
+	if (check_values(&request, request.file ? argv[optind + 1] : NULL) < 0)
 		return qedimg_usage_error(&qedimg_check);
-	}
-	if (argv[optind + 1]) {
-		qedimg_error(request.file, "unexpected argument '%s'",
-			     argv[optind + 1]);
-		return qedimg_usage_error(&qedimg_check);
-	}
-	if (request.format && strcmp(request.format, "qed") != 0) {
-		qedimg_error(request.file, "format '%s' is not supported, only"
-			     " qed", request.format);
-		/* A raw file is one that qemu-img cannot check either. */
-		return strcmp(request.format, "raw") == 0 ?
-			       EXIT_UNSUPPORTED :
-			       qedimg_usage_error(&qedimg_check);
-	}
-	return check(&request);
+	if (qedimg_common_check(&request.common, request.file) == 0)
+		return check(&request);
+	format = request.common.format;
+	/* A raw file is one that qemu-img cannot check either. */
+	return format && strcmp(format, "raw") == 0 ?
+		       EXIT_UNSUPPORTED :
+		       qedimg_usage_error(&qedimg_check);
 }
 
 const struct qedimg_command qedimg_check = {

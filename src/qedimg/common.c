@@ -45,18 +45,23 @@ int qedimg_common_option(struct qedimg_common *common, int c)
 	}
 }
 
-int qedimg_common_check(const struct qedimg_common *common, const char *file)
+int qedimg_output_check(const struct qedimg_common *common, const char *file)
 {
 	const char *output = common->output;
 
-	if (strcmp(common->format, "qed") != 0)
-		qedimg_error(file, "format '%s' is not supported, only qed",
-			     common->format);
-	else if (output && strcmp(output, "human") && strcmp(output, "json"))
-		qedimg_error(file, "output '%s' is not supported, only human"
-			     " and json", output);
-	else
+	if (!output || !strcmp(output, "human") || !strcmp(output, "json"))
 		return 0;
+	qedimg_error(file, "output '%s' is not supported, only human and json",
+		     output);
+	return -EINVAL;
+}
+
+int qedimg_common_check(const struct qedimg_common *common, const char *file)
+{
+	if (!common->format || strcmp(common->format, "qed") == 0)
+		return qedimg_output_check(common, file);
+	qedimg_error(file, "format '%s' is not supported, only qed",
+		     common->format);
 	return -EINVAL;
 }
 

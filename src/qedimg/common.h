@@ -37,6 +37,9 @@ int qedimg_common_option(struct qedimg_common *common, int c);
 /* Their values, for an image that has to be QED: 0, or -EINVAL with a message. */
 int qedimg_common_check(const struct qedimg_common *common, const char *file);
 
+/* That of --output alone. */
+int qedimg_output_check(const struct qedimg_common *common, const char *file);
+
 /* The default is what a person reads. */
 bool qedimg_wants_json(const struct qedimg_common *common);
 

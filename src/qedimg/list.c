@@ -2,7 +2,7 @@
 /* qedimg list: what qedfs has mounted where, by the kernel's own list. */
 #include "config.h"
 
-#include "qedimg.h"
+#include "common.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -161,10 +161,9 @@ static int print_json(void)
 	return err;
 }
 
-static int list(const char *output)
+static int list(bool json)
 {
-	int err = strcmp(output, "json") == 0 ? print_json() :
-						for_mounts(put_human, NULL);
+	int err = json ? print_json() : for_mounts(put_human, NULL);
 
 	if (err == 0)
 		return 0;
@@ -176,29 +175,21 @@ static int run(int argc, char **argv)
 {
 	static const struct option long_options[] = {
 		{ "help", no_argument, NULL, 'h' },
-		{ "output", required_argument, NULL, 'o' },
+		{ "output", required_argument, NULL, QEDIMG_OPTION_OUTPUT },
 		{ NULL, 0, NULL, 0 },
 	};
-	const char *output = "human";
+	struct qedimg_common common = { .format = NULL };
 	int c;
 
-	while ((c = getopt_long(argc, argv, "h", long_options, NULL)) != -1) {
-		if (c == 'h')
-			return qedimg_help(&qedimg_list);
-		if (c != 'o')
+	while ((c = getopt_long(argc, argv, "h", long_options, NULL)) != -1)
+		if (qedimg_common_option(&common, c) < 0)
 			return qedimg_usage_error(&qedimg_list);
-		output = optarg;
-	}
-	if (strcmp(output, "human") != 0 && strcmp(output, "json") != 0) {
-		qedimg_error(NULL, "output '%s' is not supported, only human"
-			     " and json", output);
+	if (common.help)
+		return qedimg_help(&qedimg_list);
+	if (qedimg_output_check(&common, NULL) < 0 ||
+	    qedimg_no_more(NULL, argv[optind]) < 0)
 		return qedimg_usage_error(&qedimg_list);
-	}
-	if (argv[optind]) {
-		qedimg_error(NULL, "unexpected argument '%s'", argv[optind]);
-		return qedimg_usage_error(&qedimg_list);
-	}
-	return list(output);
+	return list(qedimg_wants_json(&common));
 }
 
 const struct qedimg_command qedimg_list = {
