@@ -34,6 +34,7 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/flush.c \
 	%D%/libqed/format.c \
 	%D%/libqed/format.h \
+	%D%/libqed/fresh.c \
 	%D%/libqed/hints.c \
 	%D%/libqed/hints.h \
 	%D%/libqed/image.c \
@@ -66,6 +67,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/seek.c \
 	%D%/libqed/source.c \
 	%D%/libqed/source.h \
+	%D%/libqed/spare.c \
+	%D%/libqed/spare.h \
 	%D%/libqed/stats.c \
 	%D%/libqed/stats.h \
 	%D%/libqed/sync.c \
@@ -85,7 +88,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/util.c \
 	%D%/libqed/util.h \
 	%D%/libqed/version.c \
-	%D%/libqed/write.c
+	%D%/libqed/write.c \
+	%D%/libqed/write.h
 libqed_core_la_CFLAGS = $(AM_CFLAGS) $(FRAME_CFLAGS) $(LIBURING_CFLAGS)
 libqed_core_la_LIBADD = $(LIBURING_LIBS)
 

@@ -11,6 +11,7 @@ unit_programs = \
 	%D%/unit/unit-format \
 	%D%/unit/unit-lock \
 	%D%/unit/unit-size \
+	%D%/unit/unit-spare \
 	%D%/unit/unit-stats \
 	%D%/unit/unit-syncs \
 	%D%/unit/unit-transfer \
@@ -32,8 +33,13 @@ fake_engine_sources = \
 	%D%/lib/walk.h
 %C%_unit_unit_async_SOURCES = %D%/unit/unit-async.c $(fake_engine_sources)
 %C%_unit_unit_engine_SOURCES = %D%/unit/unit-engine.c $(fake_engine_sources)
+%C%_unit_unit_spare_SOURCES = %D%/unit/unit-spare.c $(fake_engine_sources)
 %C%_unit_unit_stats_SOURCES = %D%/unit/unit-stats.c $(fake_engine_sources)
 %C%_unit_unit_syncs_SOURCES = %D%/unit/unit-syncs.c $(fake_engine_sources)
+
+# It counts what the library allocates.
+%C%_unit_unit_spare_LDFLAGS = -Wl,--wrap=malloc -Wl,--wrap=calloc \
+	-Wl,--wrap=realloc -Wl,--wrap=aligned_alloc -Wl,--wrap=posix_memalign
 
 # Of qedimg, not of the library.
 %C%_unit_unit_size_SOURCES = \

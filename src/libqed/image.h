@@ -10,6 +10,7 @@
  *	claims->lock		clusters and tables being allocated
  *	cache->lock		slices
  *	alloc->lock		free clusters
+ *	spares->lock		memory of requests that are over
  *	the engine's lock	its queue
  */
 #ifndef QED_IMAGE_H
@@ -19,6 +20,7 @@
 #include "cluster.h"
 #include "inflight.h"
 #include "meta.h"
+#include "spare.h"
 
 struct qed_ticker;
 
@@ -37,6 +39,7 @@ struct qed_image {
 	bool writable;
 	uint64_t size;			/* bytes of virtual disk */
 	struct qed_counters counters;
+	struct qed_spares spares;	/* memory of requests */
 
 	/* a writable image's */
 	struct qed_alloc alloc;
