@@ -25,6 +25,7 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/copy.h \
 	%D%/libqed/create.c \
 	%D%/libqed/create.h \
+	%D%/libqed/engine-share.c \
 	%D%/libqed/engine-threads.c \
 	%D%/libqed/engine-uring.c \
 	%D%/libqed/engine.c \
