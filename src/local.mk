@@ -12,6 +12,8 @@ noinst_LTLIBRARIES += libqed-core.la
 libqed_core_la_SOURCES = \
 	%D%/libqed/alloc.c \
 	%D%/libqed/alloc.h \
+	%D%/libqed/backing.c \
+	%D%/libqed/backing.h \
 	%D%/libqed/chain.c \
 	%D%/libqed/chain.h \
 	%D%/libqed/check.c \
@@ -59,6 +61,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/newfile.h \
 	%D%/libqed/probe.h \
 	%D%/libqed/read.c \
+	%D%/libqed/rebase.c \
+	%D%/libqed/rebase.h \
 	%D%/libqed/reclaim.c \
 	%D%/libqed/reclaim.h \
 	%D%/libqed/request.c \
@@ -73,6 +77,7 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/stats.c \
 	%D%/libqed/stats.h \
 	%D%/libqed/sync.c \
+	%D%/libqed/sync.h \
 	%D%/libqed/table.c \
 	%D%/libqed/table.h \
 	%D%/libqed/ticker.c \
@@ -126,6 +131,7 @@ endif
 	%D%/qedimg/progress.h \
 	%D%/qedimg/qedimg.c \
 	%D%/qedimg/qedimg.h \
+	%D%/qedimg/rebase.c \
 	%D%/qedimg/size.c \
 	%D%/qedimg/size.h \
 	%D%/qedimg/text.c

@@ -78,7 +78,8 @@ LIBRARY_TESTS = \
 
 # One program each, from job-NAME.c.
 job_programs = \
-	%D%/jobs/job-check
+	%D%/jobs/job-check \
+	%D%/jobs/job-rebase
 
 job_sources = \
 	%D%/jobs/controls.c \
@@ -95,6 +96,8 @@ job_sources = \
 	$(fake_engine_sources)
 %C%_jobs_job_check_SOURCES = %D%/jobs/job-check.c $(job_sources)
 %C%_jobs_job_check_LDADD = libqed-core.la
+%C%_jobs_job_rebase_SOURCES = %D%/jobs/job-rebase.c $(job_sources)
+%C%_jobs_job_rebase_LDADD = libqed-core.la
 
 LIBRARY_TESTS += $(job_programs)
 
@@ -125,6 +128,7 @@ system_tests = \
 	%D%/system/test-need-check.sh \
 	%D%/system/test-qedimg.sh \
 	%D%/system/test-random.sh \
+	%D%/system/test-rebase.sh \
 	%D%/system/test-stats.sh \
 	%D%/system/test-unmount.sh \
 	%D%/system/test-uring.sh

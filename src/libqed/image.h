@@ -46,6 +46,9 @@ struct qed_image {
 	struct qed_reclaim reclaim;
 	struct qed_meta *meta;
 	bool detect_zeroes;		/* constant */
+	bool zero_entries;		/* constant once requests run: what is
+					 * zeroed gets zero clusters, as another
+					 * backing file will be below */
 	struct qed_claims clusters;	/* being allocated, by cluster number */
 	struct qed_claims tables;	/* being allocated, by L1 index */
 	struct qed_ticker *ticker;	/* or null: commits at flushes only */

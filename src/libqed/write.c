@@ -200,7 +200,7 @@ static bool nothing_to_do(const struct qed_write *write,
 	if (write->kind != QED_WRITE_ZERO || extent->kind == QED_EXTENT_DATA)
 		return false;
 	return extent->kind == QED_EXTENT_ZERO ||
-	       !qed_has_backing(write->image, qed_cluster_start(h, off));
+	       !qed_needs_zero_entry(write->image, qed_cluster_start(h, off));
 }
 
 static int data_step(struct qed_write *write, uint64_t len)
