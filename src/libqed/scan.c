@@ -21,12 +21,6 @@
 
 #define CHUNK (UINT64_C(1) << 20)
 
-struct qed_scan_table {
-	uint64_t file_off;
-	uint64_t l1_index;
-	uint64_t first, last;		/* data clusters named, 0: none */
-};
-
 static const struct qed_header *header_of(const struct qed_scan *scan)
 {
 	return &scan->layer->header;
@@ -373,7 +367,8 @@ static int read_l2_tables(struct qed_scan *scan)
 int qed_scan_run(struct qed_scan *scan)
 {
 	const struct qed_header *h = header_of(scan);
-	int ret = qed_used_init(&scan->used, scan->end >> h->cluster_bits);
+	int ret = qed_used_init(&scan->used,
+				(scan->end >> h->cluster_bits) + scan->spare);
 
 	if (ret < 0)
 		return ret;

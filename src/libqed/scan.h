@@ -12,7 +12,11 @@
 #include "layer.h"
 #include "used.h"
 
-struct qed_scan_table;
+struct qed_scan_table {
+	uint64_t file_off;
+	uint64_t l1_index;
+	uint64_t first, last;		/* data clusters named, 0: none */
+};
 
 struct qed_scan {
 	/* the caller's */
@@ -32,18 +36,20 @@ struct qed_scan {
 		     uint64_t file_off);
 	void *opaque;
 	bool skip_unreadable;		/* log, count and go on */
+	uint64_t spare;			/* clusters that `used` has past the end */
 
 	/* results */
 	struct qed_used used;
 	uint64_t allocated;		/* data clusters named */
 	uint64_t fragments;		/* of them, not behind the one before */
 	uint64_t unreadable;		/* parts of tables skipped */
+	struct qed_scan_table *tables;	/* after the walk by l1_index */
+	uint64_t ntables;
 
 	/* the walk's own */
 	struct qed_le64 *chunk;
 	uint64_t dirty_first, dirty_end;	/* changed entries of chunk */
-	struct qed_scan_table *tables;
-	uint64_t ntables, max_tables;
+	uint64_t max_tables;
 	uint64_t done;			/* bytes of tables */
 };
 

@@ -95,8 +95,66 @@ static uint64_t end_in_page(const struct qed_used *used, uint64_t page)
 
 uint64_t qed_used_end(const struct qed_used *used)
 {
-	for (uint64_t page = (used->n >> QED_USED_PAGE_BITS) + 1; page-- > 0;)
+	uint64_t end = 0;
+
+	for (uint64_t page = (used->n >> QED_USED_PAGE_BITS) + 1;
+	     end == 0 && page-- > 0;)
 		if (has_page(used, page))
-			return end_in_page(used, page);
-	return 0;
+			end = end_in_page(used, page);
+	return end;
+}
+
+uint64_t qed_used_count(const struct qed_used *used, uint64_t from, uint64_t to)
+{
+	uint64_t n = 0;
+
+	while ((from = qed_used_next(used, from, true)) < to) {
+		uint64_t next = qed_used_next(used, from, false);
+
+		n += qed_min(next, to) - from;
+		from = next;
+	}
+	return n;
+}
+
+uint64_t qed_used_find_run(const struct qed_used *used, uint64_t from,
+			   uint64_t n)
+{
+	while ((from = qed_used_next(used, from, false)) < used->n) {
+		uint64_t end = qed_used_next(used, from, true);
+
+		if (end - from >= n)
+			return from;
+		from = end;
+	}
+	return used->n;
+}
+
+/* The word of bits that holds this cluster's; without touching memory for it. */
+static uint64_t word_of(const struct qed_used *used, uint64_t cluster)
+{
+	return has_page(used, cluster >> QED_USED_PAGE_BITS) ?
+		       used->words[cluster / 64] :
+		       0;
+}
+
+uint64_t qed_used_room(const struct qed_used *used, uint64_t low, uint64_t high,
+		       uint64_t n)
+{
+	while (high > low && n > 0) {
+		uint64_t word = word_of(used, high - 1);
+
+		/* A word at a time where it is all alike. */
+		if (high % 64 == 0 && high - low >= 64 && word == UINT64_MAX) {
+			high -= 64;
+		} else if (high % 64 == 0 && high - low >= 64 && n >= 64 &&
+			   word == 0) {
+			high -= 64;
+			n -= 64;
+		} else {
+			high--;
+			n -= !(word >> high % 64 & 1);
+		}
+	}
+	return high;
 }

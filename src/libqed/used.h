@@ -50,10 +50,32 @@ static inline int qed_used_mark(struct qed_used *used, uint64_t cluster)
 	return 0;
 }
 
+/* No longer in use, which it is. */
+static inline void qed_used_clear(struct qed_used *used, uint64_t cluster)
+{
+	used->words[cluster / 64] &= ~(UINT64_C(1) << cluster % 64);
+	used->count--;
+}
+
 /* The first cluster from `from` on that is in use, or is not; n if none. */
 uint64_t qed_used_next(const struct qed_used *used, uint64_t from, bool in_use);
 
 /* One more than the last cluster in use; 0 if none is. */
 uint64_t qed_used_end(const struct qed_used *used);
+
+/* How many of the clusters [from, to) are in use. */
+uint64_t qed_used_count(const struct qed_used *used, uint64_t from, uint64_t to);
+
+/* The first place from `from` on where `n` clusters are free together; used->n if
+ * there is none. */
+uint64_t qed_used_find_run(const struct qed_used *used, uint64_t from,
+			   uint64_t n);
+
+/*
+ * The last place from which on `n` clusters before `high` are free; `low` if not
+ * so many are behind it.
+ */
+uint64_t qed_used_room(const struct qed_used *used, uint64_t low, uint64_t high,
+		       uint64_t n);
 
 #endif
