@@ -12,8 +12,8 @@ noinst_LTLIBRARIES += libqed-core.la
 libqed_core_la_SOURCES = \
 	%D%/libqed/alloc.c \
 	%D%/libqed/alloc.h \
-	%D%/libqed/backing.c \
-	%D%/libqed/backing.h \
+	%D%/libqed/arrange.c \
+	%D%/libqed/arrange.h \
 	%D%/libqed/chain.c \
 	%D%/libqed/chain.h \
 	%D%/libqed/check.c \
@@ -22,12 +22,15 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/cluster.h \
 	%D%/libqed/commit.c \
 	%D%/libqed/commit.h \
+	%D%/libqed/compact.c \
+	%D%/libqed/compact.h \
 	%D%/libqed/compare.c \
+	%D%/libqed/copier.c \
+	%D%/libqed/copier.h \
 	%D%/libqed/copy.c \
 	%D%/libqed/copy.h \
 	%D%/libqed/create.c \
 	%D%/libqed/create.h \
-	%D%/libqed/engine-share.c \
 	%D%/libqed/engine-threads.c \
 	%D%/libqed/engine-uring.c \
 	%D%/libqed/engine.c \
@@ -37,7 +40,6 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/flush.c \
 	%D%/libqed/format.c \
 	%D%/libqed/format.h \
-	%D%/libqed/fresh.c \
 	%D%/libqed/hints.c \
 	%D%/libqed/hints.h \
 	%D%/libqed/image.c \
@@ -59,12 +61,15 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/meta.h \
 	%D%/libqed/newfile.c \
 	%D%/libqed/newfile.h \
+	%D%/libqed/owners.c \
+	%D%/libqed/owners.h \
+	%D%/libqed/pack.c \
 	%D%/libqed/probe.h \
 	%D%/libqed/read.c \
-	%D%/libqed/rebase.c \
-	%D%/libqed/rebase.h \
 	%D%/libqed/reclaim.c \
 	%D%/libqed/reclaim.h \
+	%D%/libqed/relocate.c \
+	%D%/libqed/relocate.h \
 	%D%/libqed/request.c \
 	%D%/libqed/request.h \
 	%D%/libqed/scan.c \
@@ -72,18 +77,17 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/seek.c \
 	%D%/libqed/source.c \
 	%D%/libqed/source.h \
-	%D%/libqed/spare.c \
-	%D%/libqed/spare.h \
 	%D%/libqed/stats.c \
 	%D%/libqed/stats.h \
 	%D%/libqed/sync.c \
-	%D%/libqed/sync.h \
 	%D%/libqed/table.c \
 	%D%/libqed/table.h \
 	%D%/libqed/ticker.c \
 	%D%/libqed/ticker.h \
 	%D%/libqed/transfer.c \
 	%D%/libqed/transfer.h \
+	%D%/libqed/trim.c \
+	%D%/libqed/trim.h \
 	%D%/libqed/undo.c \
 	%D%/libqed/undo.h \
 	%D%/libqed/unmap.c \
@@ -94,8 +98,7 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/util.c \
 	%D%/libqed/util.h \
 	%D%/libqed/version.c \
-	%D%/libqed/write.c \
-	%D%/libqed/write.h
+	%D%/libqed/write.c
 libqed_core_la_CFLAGS = $(AM_CFLAGS) $(FRAME_CFLAGS) $(LIBURING_CFLAGS)
 libqed_core_la_LIBADD = $(LIBURING_LIBS)
 
@@ -131,7 +134,6 @@ endif
 	%D%/qedimg/progress.h \
 	%D%/qedimg/qedimg.c \
 	%D%/qedimg/qedimg.h \
-	%D%/qedimg/rebase.c \
 	%D%/qedimg/size.c \
 	%D%/qedimg/size.h \
 	%D%/qedimg/text.c

@@ -344,38 +344,6 @@ struct qed_job {
 	void *opaque;
 };
 
-#define QED_REBASE_UNSAFE  0x1u		/* only the name; nothing is compared */
-#define QED_REBASE_MISSING 0x2u		/* with UNSAFE: of the new chain files may
-					 * be missing */
-
-struct qed_rebase_options {
-	const char *backing;		/* stored as given, relative names count
-					 * from the image's directory; null: none */
-	const char *backing_format;	/* "raw" or "qed"; required with backing */
-	uint32_t flags;			/* QED_REBASE_* */
-	enum qed_io_engine io;
-	struct qed_log log;
-	const struct qed_job *job;	/* or null; progress is in bytes of disk */
-};
-
-/*
- * Gives the image at `path` another backing file, or none, durably.
- *
- * What the disk holds stays: where the image has nothing of its own and the new chain
- * shows other bytes than the old one, the image gets those of the old one.  The name
- * in the header changes last, and all at once.  Interrupted before that the image is as
- * it was, but for clusters that it has now of its own; the same call goes on from there.
- *
- * With QED_REBASE_UNSAFE the name is all that changes, and the old backing file need
- * not be there: the caller answers for the new one to show the same.
- *
- * 0, or -errno after one message: -ELOOP if the image is in the new chain, -EINVAL for
- * names and formats that cannot be, -ENOTSUP if the header must not be changed (unknown
- * compat_features), -ECANCELED, -EBUSY, or as qed_image_open().
- */
-int qed_image_rebase(const char *path,
-		     const struct qed_rebase_options *options);
-
 /* What can be wrong with an entry of a table, and leaks. */
 enum qed_fault_kind {
 	QED_FAULT_RESERVED_BITS,	/* among the lowest 12 */
@@ -474,6 +442,54 @@ int qed_image_check(const char *path, const struct qed_check_options *options,
  * changed since (then nothing is done), or as qed_image_check(); one message.
  */
 int qed_image_check_undo(const char *path, const struct qed_log *log);
+
+#define QED_COMPACT_DEFRAG  0x1u	/* clusters in order of the disk, too */
+#define QED_COMPACT_ZEROES  0x2u	/* drop clusters that hold zeroes only */
+#define QED_COMPACT_DRY_RUN 0x4u	/* only say what would come of it */
+
+struct qed_compact_options {
+	uint32_t flags;			/* QED_COMPACT_* */
+	enum qed_io_engine io;
+	uint64_t batch;			/* bytes moved between two syncs, and by
+					 * which the file may grow for a while;
+					 * 0, or more: 64 MiB */
+	struct qed_log log;
+	const struct qed_job *job;	/* or null; in bytes of clusters */
+};
+
+struct qed_compact_report {
+	uint64_t size_before, size_after;	/* of the file, bytes */
+	uint64_t end_before, end_after;	/* behind the last cluster in use */
+	uint64_t clusters;		/* that hold data (afterwards) */
+	uint64_t fragments_before;	/* of them, that do not follow the one */
+	uint64_t fragments_after;	/* before in the file; as check counts */
+	uint64_t moved, moved_tables;	/* times that one was */
+	uint64_t dropped;		/* clusters of zeroes */
+	uint64_t dropped_tables;	/* L2 tables that mapped nothing */
+};
+
+/*
+ * Makes the file of the image at `path` as short as it can be without losing
+ * anything: clusters and L2 tables are moved down to where nothing is, and the
+ * file is cut.  What nobody needs goes: L2 tables without mappings, and, if asked
+ * for, clusters of zeroes.  Opens no other file that the image names.
+ *
+ * With QED_COMPACT_DEFRAG all L2 tables and data get into the order of the disk,
+ * for which the file may grow on the way, by a batch or by what the tables take up.
+ * With QED_COMPACT_DRY_RUN the file is only read, and *report tells sizes that
+ * hold unless clusters of zeroes are dropped.
+ *
+ * The disk reads the same at any time, whatever interrupts the job; it can be run
+ * again then, and goes on.  After a failure NEED_CHECK may be left set.
+ *
+ * 0, all of it durable, and *report filled in; else -errno after one message:
+ * -EUCLEAN the image is damaged (and has not been changed), -ECANCELED, -EBUSY,
+ * -EMEDIUMTYPE not a QED image, -ENOSPC the host is full, -ENOMEM or -EFBIG too
+ * many clusters for the memory, or as open(2) and the host's storage say.
+ */
+int qed_image_compact(const char *path,
+		      const struct qed_compact_options *options,
+		      struct qed_compact_report *report);
 
 enum qed_difference_kind {
 	QED_SAME,

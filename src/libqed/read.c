@@ -12,6 +12,7 @@
 #include "source.h"
 
 #include <errno.h>
+#include <stdlib.h>
 
 #define INLINE_IOVS 8
 
@@ -19,7 +20,6 @@
 struct leaf {
 	struct qed_io io;
 	struct qed_read *read;
-	size_t bytes;			/* of this struct */
 	struct iovec iov[];
 };
 
@@ -41,7 +41,7 @@ static void leaf_done(struct qed_io *io, int err)
 	struct leaf *leaf = qed_container_of(io, struct leaf, io);
 	struct qed_read *read = leaf->read;
 
-	qed_spare_put(&read->image->spares, leaf, leaf->bytes);
+	free(leaf);
 	if (err)
 		read_fail(read, err);
 	read_unref(read);
@@ -50,15 +50,14 @@ static void leaf_done(struct qed_io *io, int err)
 static int leaf_start(struct qed_read *read, const struct qed_source *from)
 {
 	int n = qed_iov_parts(read->iov, read->iovcnt, read->pos, from->len);
-	size_t bytes = sizeof(struct leaf) + (size_t)n * sizeof(struct iovec);
-	struct leaf *leaf = qed_spare_get(&read->image->spares, bytes);
+	struct leaf *leaf = malloc(sizeof(*leaf) +
+				   (size_t)n * sizeof(*leaf->iov));
 	int ret;
 
 	if (!leaf)
 		return -ENOMEM;
 	qed_iov_slice(read->iov, read->iovcnt, read->pos, from->len, leaf->iov);
 	leaf->read = read;
-	leaf->bytes = bytes;
 	leaf->io = (struct qed_io){ .op = QED_OP_READ,
 				    .file_off = from->file_off,
 				    .len = from->len,
@@ -70,7 +69,7 @@ static int leaf_start(struct qed_read *read, const struct qed_source *from)
 	if (ret == QED_PENDING)
 		return 0;
 	atomic_fetch_sub(&read->pending, 1);
-	qed_spare_put(&read->image->spares, leaf, bytes);
+	free(leaf);
 	return ret;
 }
 
@@ -231,7 +230,7 @@ static void request_done(struct qed_read *read, int err)
 	int64_t result = err ? err : (int64_t)read->len;
 
 	leave(image, request->token);
-	qed_spare_put(&image->spares, request, sizeof(*request));
+	free(request);
 	qed_request_end(image, QED_REQUEST_READ, result, done, opaque);
 }
 
@@ -262,8 +261,7 @@ static int read_begin_request(struct qed_image *image, const struct iovec *iov,
 			      void (*done)(void *opaque, int64_t result),
 			      void *opaque)
 {
-	struct request *request =
-		qed_spare_get(&image->spares, sizeof(*request));
+	struct request *request = malloc(sizeof(*request));
 
 	if (!request)
 		return -ENOMEM;
