@@ -122,6 +122,7 @@ endif
 	%D%/qedimg/check.c \
 	%D%/qedimg/common.c \
 	%D%/qedimg/common.h \
+	%D%/qedimg/compact.c \
 	%D%/qedimg/compare.c \
 	%D%/qedimg/create.c \
 	%D%/qedimg/info.c \

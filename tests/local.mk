@@ -107,6 +107,7 @@ system_tests = \
 	%D%/system/test-chain.sh \
 	%D%/system/test-check.sh \
 	%D%/system/test-commit.sh \
+	%D%/system/test-compact.sh \
 	%D%/system/test-compare.sh \
 	%D%/system/test-completion.sh \
 	%D%/system/test-discard.sh \

@@ -10,13 +10,13 @@
 
 static const struct qedimg_command *const commands[] = {
 	&qedimg_check,
+	&qedimg_compact,
 	&qedimg_compare,
 	&qedimg_create,
 	&qedimg_info,
 	&qedimg_list,
 	&qedimg_map,
 	&qedimg_measure,
-	&qedimg_rebase,
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))

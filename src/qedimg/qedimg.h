@@ -23,13 +23,13 @@ struct qedimg_command {
 };
 
 extern const struct qedimg_command qedimg_check;	/* check.c */
+extern const struct qedimg_command qedimg_compact;	/* compact.c */
 extern const struct qedimg_command qedimg_compare;	/* compare.c */
 extern const struct qedimg_command qedimg_create;	/* create.c */
 extern const struct qedimg_command qedimg_info;		/* info.c */
 extern const struct qedimg_command qedimg_list;		/* list.c */
 extern const struct qedimg_command qedimg_map;		/* map.c */
 extern const struct qedimg_command qedimg_measure;	/* measure.c */
-extern const struct qedimg_command qedimg_rebase;	/* rebase.c */
 
 /* Prints the command's help: exit status 0. */
 int qedimg_help(const struct qedimg_command *command);

@@ -1,0 +1,357 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# qedimg compact: of images that writes and discards have left in disorder nothing
+# is free afterwards, the disk is the same, and QEMU agrees; whatever stops it, it
+# goes on when it is run again; what it cannot do it leaves alone.
+
+# shellcheck source-path=SCRIPTDIR source=functions.sh
+. "$(dirname "$0")/functions.sh"
+: "${MEASURE:=$(built tests/system/measure)}"
+need_loop
+requires qemu-img qemu-io jq fallocate "$QEDFS" "$QEDIMG" "$FILEOP" "$LEAKS" \
+	"$MEASURE" "$WAITFOR"
+
+cd "$TMP"
+mkdir mnt
+mkfifo fifo in out.fifo
+
+# compact STATUS ARG…: ends so; what it prints is in the files out, err
+compact() {
+	want=$1
+	shift
+	status=0
+	timeout 100 "$QEDIMG" compact "$@" >out 2>err </dev/null || status=$?
+	[ "$status" -eq "$want" ] ||
+		fail "$label: compact $*: status $status, not $want: $(cat out err)"
+}
+
+# The same, where the image must not be touched.
+untouched() {
+	image=$1
+	shift
+	sum=$(cksum <"$image")
+	compact "$@" "$image"
+	[ "$(cksum <"$image")" = "$sum" ] || fail "$label: $image has changed"
+}
+
+# fragments IMAGE: which may have leaks, no faults
+fragments() {
+	"$QEDIMG" check --output=json "$1" >checked.json || [ $? -eq 3 ] ||
+		fail "$label: $1: $(cat checked.json)"
+	jq '."fragmented-clusters" // 0' checked.json
+}
+
+# QEMU 7.2 does not open images whose tables have a single cluster, nor those
+# whose greatest size overflows its 64 bits.
+qemu_opens() {
+	qemu-img info -f qed "$1" >/dev/null 2>&1
+}
+
+# right IMAGE RAW: nothing leaked, nothing wrong, these bytes
+right() {
+	not_leaky "$1"
+	! need_check_set "$1" || fail "$label: NEED_CHECK is set"
+	[ "$(($(stat -c %s "$1") % cluster))" -eq 0 ] ||
+		fail "$label: the file ends within a cluster"
+	"$QEDIMG" compare -q -F raw "$1" "$2" || fail "$label: another disk"
+	qemu_opens "$1" || return 0
+	image_clean "$1"
+	same_disk "$1" "$2"
+}
+
+# ---- all geometries, with and without backing ----
+
+# Writes and discards of the disk and its twin.
+make_disorder() {
+	mount_qed disk.qed mnt
+	for round in 1 2 3; do
+		for file in mnt/disk.raw twin.raw; do
+			"$FILEOP" scatter "$file" "$((cluster + round))" 25 \
+				$((round * 777))
+			fallocate -p -o "$((round * size / 5))" \
+				-l "$((size / 7))" "$file"
+		done
+		sync mnt/disk.raw
+	done
+	umount_qed mnt
+}
+
+# geometry CLUSTER TABLE
+geometry() {
+	cluster=$1
+	table=$2
+	span=$((cluster * table / 8 * cluster))
+	size=$((4 * span < 1 << 32 ? 4 * span : 1 << 32))
+	size=$((size - 1536))
+	label="clusters of $cluster, tables of $table, $backing"
+	rm -f disk.qed twin.raw base.raw
+	if [ "$backing" = backing ]; then
+		truncate -s "$((size * 2 / 3))" base.raw
+		"$FILEOP" scatter base.raw 65536 40 4242
+		cp --sparse=always base.raw twin.raw
+		set -- -b base.raw -F raw
+	else
+		set --
+	fi
+	truncate -s "$size" twin.raw
+	"$QEDIMG" create -q "$@" -o "cluster_size=$cluster,table_size=$table" \
+		disk.qed "$size"
+	make_disorder
+}
+
+packed=0
+for backing in alone backing; do
+	for geometry in '4096 1' '4096 4' '8192 16' '65536 4' '65536 1' \
+			'1048576 2' '16777216 1'; do
+		# shellcheck disable=SC2086 # two words
+		geometry $geometry
+		[ "$("$LEAKS" disk.qed)" -eq 0 ] || packed=$((packed + 1))
+		cp --sparse=always disk.qed other.qed
+		blocks=$(stat -c %b disk.qed)
+		compact 0 --dry-run disk.qed
+		planned=$(sed -n 's/^File size.*would be //p' out)
+		compact 0 disk.qed
+		right disk.qed twin.raw
+		[ "$(stat -c %s disk.qed)" -eq "$planned" ] ||
+			fail "$label: not the $planned bytes of --dry-run"
+		[ "$(stat -c %b disk.qed)" -le "$((blocks + 8))" ] ||
+			fail "$label: it takes up more space"
+		untouched disk.qed 0
+
+		compact 0 --defrag other.qed
+		right other.qed twin.raw
+		[ "$(stat -c %s other.qed)" -eq "$planned" ] ||
+			fail "$label: --defrag ends with another size"
+		[ "$(fragments other.qed)" -eq 0 ] ||
+			fail "$label: $(fragments other.qed) fragments"
+		[ "$(stat -c %b other.qed)" -le "$((blocks + 8))" ] ||
+			fail "$label: it takes up more space"
+		untouched other.qed 0 --defrag
+	done
+done
+[ "$packed" -ge 10 ] || fail "only $packed images had anything free"
+
+# ---- what QEMU writes at random ----
+
+label=QEMU
+cluster=65536
+"$QEDIMG" create -q qemu.qed 5G
+rm -f twin.raw
+truncate -s 5G twin.raw
+awk 'BEGIN {
+	srand(5)
+	for (i = 0; i < 400; i++)
+		printf "write -P %d %.0f 64k\n", i % 250 + 1,
+			int(rand() * 81920) * 65536
+}' >commands
+qemu-io -f qed qemu.qed <commands >/dev/null
+qemu-io -f raw twin.raw <commands >/dev/null
+before=$(fragments qemu.qed)
+[ "$before" -gt 300 ] || fail "only $before fragments"
+untouched qemu.qed 0				# nothing is free
+compact 0 --defrag qemu.qed
+right qemu.qed twin.raw
+grep -q "^Fragmented clusters: $before, now 0 of" out || fail "$(cat out)"
+
+# ---- zeroes, and tables that map nothing ----
+
+label=zeroes
+rm -f base.raw twin.raw
+truncate -s 64M base.raw
+"$FILEOP" scatter base.raw 65536 40 99
+for image in alone.qed backed.qed; do
+	case $image in
+	alone.qed)
+		"$QEDIMG" create -q alone.qed 64M
+		truncate -s 64M twin.raw
+		left=0 ;;
+	*)
+		"$QEDIMG" create -q -b base.raw -F raw backed.qed
+		cp base.raw twin.raw
+		left=4 ;;
+	esac
+	qemu_do "$image" qed 'write -P 0 1M 1M' 'write -P 7 3M 128k' \
+		'write -P 0 5M 64k'
+	qemu_do twin.raw raw 'write -P 0 1M 1M' 'write -P 7 3M 128k' \
+		'write -P 0 5M 64k'
+	size=$(stat -c %s "$image")
+	compact 0 "$image"
+	[ "$(stat -c %s "$image")" -eq "$size" ] || fail "zeroes are dropped"
+	compact 0 --zeroes "$image"
+	[ "$(stat -c %s "$image")" -eq "$((size - 17 * cluster))" ] ||
+		fail "$image: $(cat out)"
+	grep -q 'dropped: 17 clusters of zeroes, 0 empty' out || fail "$(cat out)"
+	right "$image" twin.raw
+	# What nothing is left of.
+	qemu_do "$image" qed 'write -P 0 3M 128k'
+	qemu_do twin.raw raw 'write -P 0 3M 128k'
+	compact 0 --zeroes "$image"
+	right "$image" twin.raw
+	[ "$(stat -c %s "$image")" -eq "$(((5 + left) * cluster))" ] ||
+		fail "$image: $(cat out)"
+done
+
+label=empty
+"$QEDIMG" create -q empty.qed 1T
+untouched empty.qed 0
+untouched empty.qed 0 --defrag
+untouched empty.qed 0 --zeroes
+# The tail of a file that another program has made longer.
+cp empty.qed tail.qed
+truncate -s +100000 tail.qed
+put_le 64 tail.qed 16 2
+put_le 64 tail.qed 32 5
+untouched tail.qed 0 --dry-run
+compact 0 tail.qed
+same_bytes tail.qed empty.qed
+
+# ---- sparse and huge ----
+
+label=huge
+"$QEDIMG" create -q huge.qed 64T
+qemu_do huge.qed qed "write -P 1 65535G 64k" "write -P 2 0 64k" \
+	"write -P 3 40T 64k" "write -P 4 30T 64k"
+# The last cluster of a file of 4 TiB.
+end=$(stat -c %s huge.qed)
+table=$(get_le 64 huge.qed 65536)
+entry=$(get_le 64 huge.qed "$table")
+truncate -s 4T huge.qed
+dd if=huge.qed of=huge.qed bs=64k count=1 conv=notrunc iflag=skip_bytes \
+	oflag=seek_bytes skip="$entry" seek=$(((4 << 40) - 65536)) status=none
+put_le 64 huge.qed "$table" $(((4 << 40) - 65536))
+cp --sparse=always huge.qed huge2.qed
+for image in huge.qed huge2.qed; do
+	option=
+	[ $image = huge.qed ] || option=--defrag
+	# shellcheck disable=SC2086 # no word
+	"$MEASURE" report "$QEDIMG" compact -q $option "$image"
+	read -r kib ms <report
+	[ "${QED_SANITIZER:-no}" != no ] || [ "$kib" -lt 65536 ] ||
+		fail "$kib KiB for a sparse image"
+	[ "${QED_SANITIZER:-no}" != no ] || [ "$ms" -lt 10000 ] || fail "$ms ms"
+	[ "$(stat -c %s "$image")" -eq "$end" ] || fail "$image: not cut"
+	image_clean "$image"
+	qemu_do "$image" qed "read -P 1 65535G 64k" "read -P 2 0 64k" \
+		"read -P 3 40T 64k" "read -P 4 30T 64k"
+	[ -z "$option" ] || [ "$(fragments $image)" -eq 0 ] || fail "fragments"
+done
+
+# ---- stopped, and run again ----
+
+label=stopped
+cluster=65536
+# Back to front: each cluster has to move, all in the way of others.
+"$QEDIMG" create -q long.qed 320M
+awk 'BEGIN { for (i = 639; i >= 0; i--)
+	printf "write -P %d %dk 512k\n", i % 250 + 1, i * 512 }' >commands
+qemu-io -f qed long.qed <commands >/dev/null
+"$QEDIMG" compare -q -F raw long.qed base.raw 2>/dev/null || :
+qemu-img convert -f qed -O raw long.qed long.raw
+cp long.qed again.qed
+for signal in TERM KILL; do
+	cp again.qed long.qed
+	"$QEDIMG" compact --defrag --progress=json long.qed >out 2>fifo &
+	compactor=$!
+	exec 3<fifo
+	read -r line <&3 || fail "no progress"
+	kill -"$signal" "$compactor"
+	cat <&3 >err
+	exec 3<&-
+	status=0
+	wait "$compactor" || status=$?
+	case $signal in
+	TERM)
+		[ "$status" -eq 1 ] || fail "stopped: status $status"
+		grep -q 'long.qed: stopped.*run again' err || fail "$(cat err)"
+		! need_check_set long.qed || fail "stopped: NEED_CHECK is set"
+		;;
+	KILL)
+		[ "$status" -eq 137 ] || fail "killed: status $status"
+		;;
+	esac
+	[ "$(fragments long.qed)" -gt 0 ] || fail "it was over too soon"
+	same_disk long.qed long.raw
+	compact 0 --defrag --progress=json long.qed
+	jq -es 'length > 0 and all(.done <= .total) and
+		(last | .percent == 100)' err >/dev/null ||
+		fail "progress: $(cat err)"
+	right long.qed long.raw
+	[ "$(fragments long.qed)" -eq 0 ] || fail "not finished"
+done
+
+# ---- a host that is full, a block device ----
+
+label=device
+cp again.qed loop.img
+truncate -s 400M loop.img
+device=$(attach_loop loop.img)
+qemu_do "$device" qed 'discard 100M 200M' 'write -P 9 10M 1M'
+qemu-img convert -f qed -O raw "$device" loop.raw
+# QEMU drops nothing: clusters have to be free by hand.
+table=$(get_le 64 "$device" 65536)
+for i in 1600 1601 1603 1700 1800; do
+	put_le 64 "$device" "$((table + i * 8))" 0
+done
+fallocate -p -o 104857600 -l 131072 loop.raw
+for i in 1603 1700 1800; do
+	fallocate -p -o "$((i * 65536))" -l 65536 loop.raw
+done
+for option in -q --defrag; do
+	compact 0 "$option" "$device"
+	"$QEDIMG" check --output=json "$device" >checked.json ||
+		fail "$device: $(cat checked.json)"
+	[ "$(jq '.leaks // 0' checked.json)" -eq 0 ] || fail "leaks on $device"
+	same_disk "$device" loop.raw
+done
+[ "$(jq '."fragmented-clusters" // 0' checked.json)" -eq 0 ] ||
+	fail "$device: fragments"
+[ "$(jq '."image-end-offset"' checked.json)" -eq \
+	"$(((9 + 5120 - 5) * 65536))" ] || fail "$device: $(cat checked.json)"
+# There is no room for anything to get out of the way: nothing is lost.
+cp again.qed loop.img
+detach_loop "$device"
+device=$(attach_loop loop.img)
+compact 1 --defrag "$device"
+grep -q "$device: .*No space left" err || fail "full: $(cat err)"
+same_disk "$device" long.raw
+detach_loop "$device"
+
+# ---- what it refuses ----
+
+label=refusals
+damaged=qemu.qed
+table=$(get_le 64 "$damaged" "$(get_le 64 "$damaged" 40)")
+put_le 64 "$damaged" "$table" 12345
+untouched "$damaged" 1
+grep -q "qemu.qed: damaged: .*qedimg check -r all" err || fail "$(cat err)"
+untouched "$damaged" 1 --defrag
+untouched "$damaged" 1 --dry-run
+"$QEDIMG" check -q -r all "$damaged" || fail "not mended"
+compact 0 "$damaged"
+echo text >text
+untouched text 1
+compact 1 missing.qed
+grep -q missing.qed err || fail "does not name the file"
+untouched alone.qed 1 --progress=bar
+untouched alone.qed 1 -f raw
+untouched alone.qed 1 --dry-run --zeroes
+untouched alone.qed 1 --defrga
+untouched alone.qed 1 --output=json
+compact 1 alone.qed alone.qed
+compact 0 -q alone.qed
+[ ! -s out ] && [ ! -s err ] || fail "-q prints $(cat out err)"
+label='in use'
+qemu-io -r -f qed alone.qed <in >out.fifo 2>&1 &
+qemu_io=$!
+exec 3>in 4<out.fifo
+echo 'read 0 512' >&3
+read -r line <&4 || fail "qemu-io ends: $line"
+untouched alone.qed 1
+grep -q 'alone.qed: in use' err || fail "not refused: $(cat err)"
+untouched alone.qed 0 --dry-run		# it only reads, too
+exec 3>&- 4<&-
+wait "$qemu_io"
+mount_qed alone.qed mnt
+untouched alone.qed 1
+grep -q 'alone.qed: in use' err || fail "not refused: $(cat err)"
+umount_qed mnt
