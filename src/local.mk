@@ -27,6 +27,7 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/compare.c \
 	%D%/libqed/copier.c \
 	%D%/libqed/copier.h \
+	%D%/libqed/copies.c \
 	%D%/libqed/copy.c \
 	%D%/libqed/copy.h \
 	%D%/libqed/create.c \
@@ -35,6 +36,7 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/engine-uring.c \
 	%D%/libqed/engine.c \
 	%D%/libqed/engine.h \
+	%D%/libqed/fault.c \
 	%D%/libqed/file.c \
 	%D%/libqed/file.h \
 	%D%/libqed/flush.c \
@@ -51,6 +53,7 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/l2cache.h \
 	%D%/libqed/layer.c \
 	%D%/libqed/layer.h \
+	%D%/libqed/leaks.c \
 	%D%/libqed/lock.c \
 	%D%/libqed/lock.h \
 	%D%/libqed/map.c \
@@ -70,6 +73,7 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/reclaim.h \
 	%D%/libqed/relocate.c \
 	%D%/libqed/relocate.h \
+	%D%/libqed/repair.h \
 	%D%/libqed/request.c \
 	%D%/libqed/request.h \
 	%D%/libqed/scan.c \

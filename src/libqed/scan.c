@@ -74,7 +74,7 @@ static enum qed_fault_kind classify(const struct qed_scan *scan, uint64_t entry,
 		return QED_FAULT_UNALIGNED;
 	if (entry < h->header_bytes)
 		return QED_FAULT_IN_HEADER;
-	if (len > scan->end || entry > scan->end - len)
+	if (len > scan->known_end || entry > scan->known_end - len)
 		return QED_FAULT_PAST_END;
 	return QED_FAULT_IN_L1_TABLE;
 }
@@ -160,7 +160,7 @@ static int l1_entry(struct qed_scan *scan, uint64_t l1_index, uint64_t i,
 
 	if (!table)
 		return 0;
-	if (!qed_table_offset_ok(h, table, scan->end))
+	if (!qed_table_offset_ok(h, table, scan->known_end))
 		return bad_l1_entry(scan, l1_index, i, file_off,
 				    classify(scan, table, h->table_bytes));
 	ret = mark(scan, table, h->table_bytes);
@@ -217,11 +217,21 @@ static void count_data(struct qed_scan *scan, struct qed_scan_table *table,
 	table->last = data;
 }
 
+/* May the entry at file_off name a cluster there, as far as it alone tells? */
+static bool may_name(struct qed_scan *scan, uint64_t entry, uint64_t file_off)
+{
+	const struct qed_header *h = header_of(scan);
+
+	if (qed_in_cluster(h, entry) || entry < h->header_bytes)
+		return false;
+	return entry < scan->known_end ||
+	       (entry < scan->end && scan->own(scan, entry, file_off));
+}
+
 static int visit_l2(struct qed_scan *scan, struct qed_scan_table *table,
 		    uint64_t first, uint64_t n, uint64_t file_off)
 {
-	const struct qed_header *h = header_of(scan);
-	unsigned bits = h->cluster_bits;
+	unsigned bits = header_of(scan)->cluster_bits;
 	int ret = 0;
 
 	for (uint64_t i = 0; ret == 0 && i < n; i++) {
@@ -232,8 +242,7 @@ static int visit_l2(struct qed_scan *scan, struct qed_scan_table *table,
 		if (entry <= QED_ENTRY_ZERO)
 			continue;
 		ret = 2;
-		if (!qed_in_cluster(h, entry) && entry >= h->header_bytes &&
-		    entry < scan->end)
+		if (may_name(scan, entry, file_off + i * QED_ENTRY_BYTES))
 			ret = qed_used_mark(&scan->used, entry >> bits);
 		if (ret == 0)
 			count_data(scan, table, entry);
@@ -372,6 +381,8 @@ int qed_scan_run(struct qed_scan *scan)
 
 	if (ret < 0)
 		return ret;
+	if (!scan->known_end)
+		scan->known_end = scan->end;
 	scan->chunk = malloc(CHUNK);
 	if (!scan->chunk)
 		return -ENOMEM;

@@ -22,6 +22,13 @@ struct qed_scan {
 	/* the caller's */
 	struct qed_layer *layer;	/* its L1 table need not be loaded */
 	uint64_t end;			/* of the file's whole clusters */
+	/*
+	 * Not 0: what entries name behind this is past the end for them, unless
+	 * `own` says that the entry at file_off may: the file has grown since
+	 * these were written.
+	 */
+	uint64_t known_end;
+	bool (*own)(struct qed_scan *scan, uint64_t entry, uint64_t file_off);
 	const struct qed_job *job;	/* or null */
 	/*
 	 * What to do about a faulty entry: may change *entry, which is then
