@@ -101,6 +101,18 @@ job_sources = \
 
 LIBRARY_TESTS += $(job_programs)
 
+# --- qedimg check on damaged images ------------------------------------------------
+
+LIBRARY_TESTS += %D%/corrupt/corrupt
+%C%_corrupt_corrupt_SOURCES = \
+	%D%/corrupt/corrupt.c \
+	%D%/corrupt/corrupt.h \
+	%D%/corrupt/image.c \
+	%D%/corrupt/oracle.c \
+	%D%/corrupt/recipes.c \
+	%D%/lib/rng.h
+%C%_corrupt_corrupt_LDADD =
+
 # --- system tests: real mounts, for root ---------------------------------------
 
 system_tests = \

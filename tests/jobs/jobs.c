@@ -12,16 +12,17 @@
 #include <dirent.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <malloc.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#define STATES_CI        600		/* of a program */
+#define STATES_CI        450		/* of a program */
 #define STATES_SANITIZED 200
 #define STATES_SOAK      50000
-#define FAILURES_CI      1200
+#define FAILURES_CI      900
 #define FAILURES_SANITIZED 300
 #define EXIT_SKIP        77
 
@@ -346,6 +347,9 @@ int main(int argc, char **argv)
 	unsigned nscenes;
 	bool missing;
 
+	/* Disks are read again and again: keep the memory for that. */
+	mallopt(M_MMAP_THRESHOLD, 64 << 20);
+	mallopt(M_TRIM_THRESHOLD, 256 << 20);
 	set_defaults(&options);
 	parse(&options, argc, argv);
 	missing = options.qemu &&
