@@ -14,6 +14,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/alloc.h \
 	%D%/libqed/arrange.c \
 	%D%/libqed/arrange.h \
+	%D%/libqed/backing.c \
+	%D%/libqed/backing.h \
 	%D%/libqed/chain.c \
 	%D%/libqed/chain.h \
 	%D%/libqed/check.c \
@@ -32,6 +34,7 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/copy.h \
 	%D%/libqed/create.c \
 	%D%/libqed/create.h \
+	%D%/libqed/engine-share.c \
 	%D%/libqed/engine-threads.c \
 	%D%/libqed/engine-uring.c \
 	%D%/libqed/engine.c \
@@ -42,6 +45,7 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/flush.c \
 	%D%/libqed/format.c \
 	%D%/libqed/format.h \
+	%D%/libqed/fresh.c \
 	%D%/libqed/hints.c \
 	%D%/libqed/hints.h \
 	%D%/libqed/image.c \
@@ -69,6 +73,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/pack.c \
 	%D%/libqed/probe.h \
 	%D%/libqed/read.c \
+	%D%/libqed/rebase.c \
+	%D%/libqed/rebase.h \
 	%D%/libqed/reclaim.c \
 	%D%/libqed/reclaim.h \
 	%D%/libqed/relocate.c \
@@ -81,9 +87,12 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/seek.c \
 	%D%/libqed/source.c \
 	%D%/libqed/source.h \
+	%D%/libqed/spare.c \
+	%D%/libqed/spare.h \
 	%D%/libqed/stats.c \
 	%D%/libqed/stats.h \
 	%D%/libqed/sync.c \
+	%D%/libqed/sync.h \
 	%D%/libqed/table.c \
 	%D%/libqed/table.h \
 	%D%/libqed/ticker.c \
@@ -102,7 +111,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/util.c \
 	%D%/libqed/util.h \
 	%D%/libqed/version.c \
-	%D%/libqed/write.c
+	%D%/libqed/write.c \
+	%D%/libqed/write.h
 libqed_core_la_CFLAGS = $(AM_CFLAGS) $(FRAME_CFLAGS) $(LIBURING_CFLAGS)
 libqed_core_la_LIBADD = $(LIBURING_LIBS)
 
@@ -139,6 +149,7 @@ endif
 	%D%/qedimg/progress.h \
 	%D%/qedimg/qedimg.c \
 	%D%/qedimg/qedimg.h \
+	%D%/qedimg/rebase.c \
 	%D%/qedimg/size.c \
 	%D%/qedimg/size.h \
 	%D%/qedimg/text.c

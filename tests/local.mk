@@ -12,6 +12,7 @@ unit_programs = \
 	%D%/unit/unit-format \
 	%D%/unit/unit-lock \
 	%D%/unit/unit-size \
+	%D%/unit/unit-spare \
 	%D%/unit/unit-stats \
 	%D%/unit/unit-syncs \
 	%D%/unit/unit-transfer \
@@ -38,8 +39,13 @@ fake_engine_sources = \
 	%D%/lib/walk.c \
 	%D%/lib/walk.h
 %C%_unit_unit_engine_SOURCES = %D%/unit/unit-engine.c $(fake_engine_sources)
+%C%_unit_unit_spare_SOURCES = %D%/unit/unit-spare.c $(fake_engine_sources)
 %C%_unit_unit_stats_SOURCES = %D%/unit/unit-stats.c $(fake_engine_sources)
 %C%_unit_unit_syncs_SOURCES = %D%/unit/unit-syncs.c $(fake_engine_sources)
+
+# It counts what the library allocates.
+%C%_unit_unit_spare_LDFLAGS = -Wl,--wrap=malloc -Wl,--wrap=calloc \
+	-Wl,--wrap=realloc -Wl,--wrap=aligned_alloc -Wl,--wrap=posix_memalign
 
 # Of qedimg, not of the library.
 %C%_unit_unit_size_SOURCES = \
@@ -79,7 +85,8 @@ LIBRARY_TESTS = \
 # One program each, from job-NAME.c.
 job_programs = \
 	%D%/jobs/job-check \
-	%D%/jobs/job-compact
+	%D%/jobs/job-compact \
+	%D%/jobs/job-rebase
 
 job_sources = \
 	%D%/jobs/controls.c \
@@ -98,6 +105,8 @@ job_sources = \
 %C%_jobs_job_check_LDADD = libqed-core.la
 %C%_jobs_job_compact_SOURCES = %D%/jobs/job-compact.c $(job_sources)
 %C%_jobs_job_compact_LDADD = libqed-core.la
+%C%_jobs_job_rebase_SOURCES = %D%/jobs/job-rebase.c $(job_sources)
+%C%_jobs_job_rebase_LDADD = libqed-core.la
 
 LIBRARY_TESTS += $(job_programs)
 
@@ -141,6 +150,7 @@ system_tests = \
 	%D%/system/test-need-check.sh \
 	%D%/system/test-qedimg.sh \
 	%D%/system/test-random.sh \
+	%D%/system/test-rebase.sh \
 	%D%/system/test-stats.sh \
 	%D%/system/test-unmount.sh \
 	%D%/system/test-uring.sh

@@ -14,7 +14,6 @@
 #include "copy.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 
 #define BUFFER_MAX (UINT64_C(1) << 20)
@@ -39,7 +38,7 @@ static void copy_end(struct qed_copy *copy, int err)
 		end += copy->tail;
 	if (!err)
 		qed_alloc_note_written(&copy->image->alloc, end);
-	free(copy->buf);
+	qed_spare_put(&copy->image->spares, copy->buf, copy->buf_len);
 	copy->done(copy, err);
 }
 
@@ -176,7 +175,8 @@ static int start_fill(struct qed_copy *copy)
 	    clusters_len(copy) <= BUFFER_MAX)
 		copy->gap = copy->len;
 	copy->step = STEP_READ_HEAD;
-	copy->buf = malloc(qed_min(fill + copy->gap, BUFFER_MAX));
+	copy->buf_len = qed_min(fill + copy->gap, BUFFER_MAX);
+	copy->buf = qed_spare_get(&copy->image->spares, copy->buf_len);
 	if (!copy->buf)
 		return -ENOMEM;
 	if (fill > BUFFER_MAX)

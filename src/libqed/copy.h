@@ -33,6 +33,7 @@ struct qed_copy {
 	uint64_t gap;			/* in buf between the two */
 	uint64_t copied;		/* of a fill that goes by chunks */
 	char *buf;
+	size_t buf_len;
 	struct iovec buf_iov;
 	struct qed_io io;
 	struct qed_read read;

@@ -36,6 +36,8 @@ struct qed_io {
 	/* private to the engine while an attempt is under way */
 	struct qed_io *next;
 	int64_t result;
+	/* private to a share of an engine */
+	void (*shared_done)(struct qed_io *io, int err);
 };
 
 struct qed_engine {
@@ -80,5 +82,11 @@ int qed_engine_threads_create(struct qed_engine **engine);
 /* By the caller's wish; QED_IO_AUTO falls back from io_uring to threads. */
 int qed_engine_create(enum qed_io_engine which, struct qed_engine **engine);
 void qed_engine_destroy(struct qed_engine *engine);
+
+/*
+ * Another engine that does everything by this one, for jobs that open several
+ * images: each image owns its share, and the engine outlives them.  0 or -ENOMEM.
+ */
+int qed_engine_share(struct qed_engine *engine, struct qed_engine **share);
 
 #endif

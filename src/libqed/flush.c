@@ -6,7 +6,6 @@
 #include "request.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 struct flush {
 	struct qed_waiter waiter;
@@ -20,7 +19,7 @@ static void flush_woken(struct qed_waiter *waiter, int err)
 	struct flush *flush = qed_container_of(waiter, struct flush, waiter);
 	struct flush over = *flush;
 
-	free(flush);
+	qed_spare_put(&over.image->spares, flush, sizeof(*flush));
 	qed_request_end(over.image, QED_REQUEST_FLUSH, err, over.done,
 			over.opaque);
 }
@@ -28,11 +27,12 @@ static void flush_woken(struct qed_waiter *waiter, int err)
 void qed_flush(struct qed_image *image,
 	       void (*done)(void *opaque, int64_t result), void *opaque)
 {
-	struct flush *flush;
+	struct flush *flush = NULL;
 	int ret;
 
 	QED_PROBE4(request_start, opaque, QED_REQUEST_FLUSH, 0, 0);
-	flush = image->writable ? malloc(sizeof(*flush)) : NULL;
+	if (image->writable)
+		flush = qed_spare_get(&image->spares, sizeof(*flush));
 	if (!flush) {
 		qed_request_end(image, QED_REQUEST_FLUSH,
 				image->writable ? -ENOMEM : 0, done, opaque);

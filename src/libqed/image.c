@@ -131,6 +131,7 @@ static void image_free(struct qed_image *image)
 		qed_claims_fini(&image->tables);
 	}
 	qed_chain_close(&image->chain);
+	qed_spares_fini(&image->spares);
 	free(image);
 }
 
@@ -159,9 +160,17 @@ static struct qed_image *image_alloc(void)
 	struct qed_image *image =
 		aligned_alloc(_Alignof(struct qed_image), sizeof(*image));
 
-	if (image)
-		memset(image, 0, sizeof(*image));
+	if (!image)
+		return NULL;
+	memset(image, 0, sizeof(*image));
+	qed_spares_init(&image->spares);
 	return image;
+}
+
+/* A cluster that is copied; a raw file, whose header is empty, has none. */
+static uint64_t buffer_size(const struct qed_image *image)
+{
+	return qed_max(image->top->header.cluster_size, QED_SLICE_BYTES);
 }
 
 int qed_image_open_engine(const char *path,
@@ -186,6 +195,7 @@ int qed_image_open_engine(const char *path,
 	if (ret == 0) {
 		image->top = image->chain.layers[0];
 		image->size = qed_round_up(image->top->size, QED_SECTOR);
+		qed_spares_set_buffer(&image->spares, buffer_size(image));
 	}
 	if (ret == 0 && options->flags & QED_OPEN_RDWR)
 		ret = make_writable(image, options->commit_seconds);

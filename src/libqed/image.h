@@ -10,6 +10,7 @@
  *	claims->lock		clusters and tables being allocated
  *	cache->lock		slices
  *	alloc->lock		free clusters
+ *	spares->lock		memory of requests that are over
  *	the engine's lock	its queue
  */
 #ifndef QED_IMAGE_H
@@ -19,6 +20,7 @@
 #include "cluster.h"
 #include "inflight.h"
 #include "meta.h"
+#include "spare.h"
 
 struct qed_ticker;
 
@@ -37,12 +39,16 @@ struct qed_image {
 	bool writable;
 	uint64_t size;			/* bytes of virtual disk */
 	struct qed_counters counters;
+	struct qed_spares spares;	/* memory of requests */
 
 	/* a writable image's */
 	struct qed_alloc alloc;
 	struct qed_reclaim reclaim;
 	struct qed_meta *meta;
 	bool detect_zeroes;		/* constant */
+	bool zero_entries;		/* constant once requests run: what is
+					 * zeroed gets zero clusters, as another
+					 * backing file will be below */
 	struct qed_claims clusters;	/* being allocated, by cluster number */
 	struct qed_claims tables;	/* being allocated, by L1 index */
 	struct qed_ticker *ticker;	/* or null: commits at flushes only */

@@ -344,6 +344,38 @@ struct qed_job {
 	void *opaque;
 };
 
+#define QED_REBASE_UNSAFE  0x1u		/* only the name; nothing is compared */
+#define QED_REBASE_MISSING 0x2u		/* with UNSAFE: of the new chain files may
+					 * be missing */
+
+struct qed_rebase_options {
+	const char *backing;		/* stored as given, relative names count
+					 * from the image's directory; null: none */
+	const char *backing_format;	/* "raw" or "qed"; required with backing */
+	uint32_t flags;			/* QED_REBASE_* */
+	enum qed_io_engine io;
+	struct qed_log log;
+	const struct qed_job *job;	/* or null; progress is in bytes of disk */
+};
+
+/*
+ * Gives the image at `path` another backing file, or none, durably.
+ *
+ * What the disk holds stays: where the image has nothing of its own and the new chain
+ * shows other bytes than the old one, the image gets those of the old one.  The name
+ * in the header changes last, and all at once.  Interrupted before that the image is as
+ * it was, but for clusters that it has now of its own; the same call goes on from there.
+ *
+ * With QED_REBASE_UNSAFE the name is all that changes, and the old backing file need
+ * not be there: the caller answers for the new one to show the same.
+ *
+ * 0, or -errno after one message: -ELOOP if the image is in the new chain, -EINVAL for
+ * names and formats that cannot be, -ENOTSUP if the header must not be changed (unknown
+ * compat_features), -ECANCELED, -EBUSY, or as qed_image_open().
+ */
+int qed_image_rebase(const char *path,
+		     const struct qed_rebase_options *options);
+
 /* What can be wrong with an entry of a table, and leaks. */
 enum qed_fault_kind {
 	QED_FAULT_RESERVED_BITS,	/* among the lowest 12 */

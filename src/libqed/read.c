@@ -12,7 +12,6 @@
 #include "source.h"
 
 #include <errno.h>
-#include <stdlib.h>
 
 #define INLINE_IOVS 8
 
@@ -20,6 +19,7 @@
 struct leaf {
 	struct qed_io io;
 	struct qed_read *read;
+	size_t bytes;			/* of this struct */
 	struct iovec iov[];
 };
 
@@ -41,7 +41,7 @@ static void leaf_done(struct qed_io *io, int err)
 	struct leaf *leaf = qed_container_of(io, struct leaf, io);
 	struct qed_read *read = leaf->read;
 
-	free(leaf);
+	qed_spare_put(&read->image->spares, leaf, leaf->bytes);
 	if (err)
 		read_fail(read, err);
 	read_unref(read);
@@ -50,14 +50,15 @@ static void leaf_done(struct qed_io *io, int err)
 static int leaf_start(struct qed_read *read, const struct qed_source *from)
 {
 	int n = qed_iov_parts(read->iov, read->iovcnt, read->pos, from->len);
-	struct leaf *leaf = malloc(sizeof(*leaf) +
-				   (size_t)n * sizeof(*leaf->iov));
+	size_t bytes = sizeof(struct leaf) + (size_t)n * sizeof(struct iovec);
+	struct leaf *leaf = qed_spare_get(&read->image->spares, bytes);
 	int ret;
 
 	if (!leaf)
 		return -ENOMEM;
 	qed_iov_slice(read->iov, read->iovcnt, read->pos, from->len, leaf->iov);
 	leaf->read = read;
+	leaf->bytes = bytes;
 	leaf->io = (struct qed_io){ .op = QED_OP_READ,
 				    .file_off = from->file_off,
 				    .len = from->len,
@@ -69,7 +70,7 @@ static int leaf_start(struct qed_read *read, const struct qed_source *from)
 	if (ret == QED_PENDING)
 		return 0;
 	atomic_fetch_sub(&read->pending, 1);
-	free(leaf);
+	qed_spare_put(&read->image->spares, leaf, bytes);
 	return ret;
 }
 
@@ -230,7 +231,7 @@ static void request_done(struct qed_read *read, int err)
 	int64_t result = err ? err : (int64_t)read->len;
 
 	leave(image, request->token);
-	free(request);
+	qed_spare_put(&image->spares, request, sizeof(*request));
 	qed_request_end(image, QED_REQUEST_READ, result, done, opaque);
 }
 
@@ -261,7 +262,8 @@ static int read_begin_request(struct qed_image *image, const struct iovec *iov,
 			      void (*done)(void *opaque, int64_t result),
 			      void *opaque)
 {
-	struct request *request = malloc(sizeof(*request));
+	struct request *request =
+		qed_spare_get(&image->spares, sizeof(*request));
 
 	if (!request)
 		return -ENOMEM;

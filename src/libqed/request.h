@@ -50,4 +50,11 @@ static inline bool qed_has_backing(const struct qed_image *image,
 	return image->chain.n > 1 && disk_off < image->chain.layers[1]->size;
 }
 
+/* Must a cluster there have an entry that says so, to read as zeroes? */
+static inline bool qed_needs_zero_entry(const struct qed_image *image,
+					uint64_t disk_off)
+{
+	return image->zero_entries || qed_has_backing(image, disk_off);
+}
+
 #endif

@@ -7,7 +7,6 @@
 #include "source.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 struct seek {
@@ -25,7 +24,7 @@ static void seek_end(struct seek *seek, int64_t result)
 {
 	struct seek over = *seek;
 
-	free(seek);
+	qed_spare_put(&over.image->spares, seek, sizeof(*seek));
 	qed_request_end(over.image, QED_REQUEST_SEEK, result, over.done,
 			over.opaque);
 }
@@ -84,7 +83,7 @@ void qed_seek(struct qed_image *image, uint64_t offset, int whence,
 	else if (offset >= image->size)
 		ret = -ENXIO;
 	else
-		seek = malloc(sizeof(*seek));
+		seek = qed_spare_get(&image->spares, sizeof(*seek));
 	if (!seek) {
 		qed_request_end(image, QED_REQUEST_SEEK, ret ? ret : -ENOMEM,
 				done, opaque);

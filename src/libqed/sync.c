@@ -2,7 +2,7 @@
 /* Blocking forms of the requests, for programs without an event loop. */
 #include "config.h"
 
-#include "qed.h"
+#include "sync.h"
 
 #include <pthread.h>
 
@@ -71,5 +71,23 @@ int qed_fsync(struct qed_image *image)
 
 	call_begin(&call);
 	qed_flush(image, call_done, &call);
+	return (int)call_wait(&call);
+}
+
+int qed_zero_sync(struct qed_image *image, uint64_t offset, uint64_t len)
+{
+	struct call call;
+
+	call_begin(&call);
+	qed_zero(image, offset, len, call_done, &call);
+	return (int)call_wait(&call);
+}
+
+int qed_preallocate_sync(struct qed_image *image, uint64_t offset, uint64_t len)
+{
+	struct call call;
+
+	call_begin(&call);
+	qed_preallocate(image, offset, len, call_done, &call);
 	return (int)call_wait(&call);
 }

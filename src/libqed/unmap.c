@@ -19,7 +19,7 @@ static uint64_t alike(const struct qed_image *image, uint64_t disk_off,
 	const struct qed_header *h = &image->top->header;
 	uint64_t hidden;
 
-	if (!qed_has_backing(image, disk_off))
+	if (image->zero_entries || !qed_has_backing(image, disk_off))
 		return n;
 	hidden = image->chain.layers[1]->size - disk_off;
 	return qed_min(n, ((hidden - 1) >> h->cluster_bits) + 1);
@@ -79,7 +79,7 @@ static int64_t unmap_claimed(struct qed_image *image, struct qed_slice *slice,
 		return ret;
 	}
 	qed_meta_unmap(image->meta, slice, index, (unsigned)n,
-		       qed_has_backing(image, disk_off) ?
+		       qed_needs_zero_entry(image, disk_off) ?
 			       QED_ENTRY_ZERO :
 			       QED_ENTRY_UNALLOCATED,
 		       freed);
@@ -141,7 +141,7 @@ int64_t qed_unmap(struct qed_image *image, uint64_t disk_off, uint64_t n,
 	/* Nothing to take away, and nothing below to hide. */
 	if (extent.kind == QED_EXTENT_ZERO ||
 	    (extent.kind == QED_EXTENT_UNALLOCATED &&
-	     !qed_has_backing(image, disk_off)))
+	     !qed_needs_zero_entry(image, disk_off)))
 		return (int64_t)n;
 	return unmap_mapped(image, disk_off, n, waiter);
 }

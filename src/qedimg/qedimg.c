@@ -17,6 +17,7 @@ static const struct qedimg_command *const commands[] = {
 	&qedimg_list,
 	&qedimg_map,
 	&qedimg_measure,
+	&qedimg_rebase,
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))

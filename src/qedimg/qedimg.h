@@ -30,6 +30,7 @@ extern const struct qedimg_command qedimg_info;		/* info.c */
 extern const struct qedimg_command qedimg_list;		/* list.c */
 extern const struct qedimg_command qedimg_map;		/* map.c */
 extern const struct qedimg_command qedimg_measure;	/* measure.c */
+extern const struct qedimg_command qedimg_rebase;	/* rebase.c */
 
 /* Prints the command's help: exit status 0. */
 int qedimg_help(const struct qedimg_command *command);
