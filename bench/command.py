@@ -20,8 +20,9 @@ def _shown(command):
     return text if len(text) <= 80 else text[:77] + "..."
 
 
-def run(*command, patience=300, stuck=None, cwd=None):
-    """What a command printed, which has to succeed within `patience` seconds.
+def run(*command, patience=300, stuck=None, cwd=None, statuses=(0,)):
+    """What a command printed, which has to succeed within `patience` seconds:
+    with one of the statuses.
     If it does not end, stuck() has to free it from whatever it waits for: a
     process that waits for a server's answer cannot be killed.
 
@@ -41,7 +42,7 @@ def run(*command, patience=300, stuck=None, cwd=None):
                 raise RuntimeError(f"{_shown(command)}: not done after "
                                    f"{patience:.0f} s") from error
             raise
-    if process.returncode != 0:
+    if process.returncode not in statuses:
         text = (errors.strip() or output.strip())[-300:]
         raise RuntimeError(f"{_shown(command)}: status "
                            f"{process.returncode}: {text}")

@@ -21,23 +21,27 @@ EXTRA_DIST += \
 	%D%/ratio.py \
 	%D%/replay.py \
 	%D%/report.py \
+	%D%/rows.py \
 	%D%/runner.py \
 	%D%/servers.py \
 	%D%/session.py \
 	%D%/sparse.py \
 	%D%/table.py \
+	%D%/tools \
 	%D%/workloads.py
 
-# What bench/bench and bench/growth are given; --help lists their options.
+# What bench/bench, bench/growth and bench/tools are given; --help lists their options.
 BENCH_OPTIONS =
 GROWTH_OPTIONS =
+TOOLS_OPTIONS =
 
 # Tables on standard output; the rest into these, and a chart.
 bench_result = %D%/result.json
 growth_result = %D%/result-growth.json
-CLEANFILES = $(bench_result) $(growth_result) %D%/result.svg
+tools_result = %D%/result-tools.json
+CLEANFILES = $(bench_result) $(growth_result) $(tools_result) %D%/result.svg
 
-.PHONY: bench bench-growth
+.PHONY: bench bench-growth bench-tools
 bench: all $(bench_programs)
 	@$(AM_TESTS_ENVIRONMENT) \
 	$(top_srcdir)/bench/bench --json $(bench_result) $(BENCH_OPTIONS)
@@ -45,3 +49,7 @@ bench: all $(bench_programs)
 bench-growth: all $(bench_programs)
 	@$(AM_TESTS_ENVIRONMENT) \
 	$(top_srcdir)/bench/growth --json $(growth_result) $(GROWTH_OPTIONS)
+
+bench-tools: all tests/system/measure
+	@$(AM_TESTS_ENVIRONMENT) \
+	$(top_srcdir)/bench/tools --json $(tools_result) $(TOOLS_OPTIONS)

@@ -35,20 +35,43 @@ def choose(everything, lists):
     return usable
 
 
-def find_tools():
-    """What was built, by name."""
+BUILT = {"floor": "bench/floor", "qedfs": "fuse/qedfs",
+         "qedimg": "src/qedimg/qedimg", "measure": "tests/system/measure"}
+
+
+def _program(path):
+    """What libtool's script of that name would run in the end: to start that
+    takes longer than much of what is measured."""
+    real = os.path.join(os.path.dirname(path), ".libs", os.path.basename(path))
+    if not os.access(real, os.X_OK):
+        return path
+    libraries = os.path.abspath(os.path.join(
+        os.environ.get("TOP_BUILDDIR", "."), ".libs"))
+    if libraries not in os.environ.get("LD_LIBRARY_PATH", "").split(":"):
+        os.environ["LD_LIBRARY_PATH"] = libraries
+    return real
+
+
+def find_built(*names):
+    """Programs that were built, by name."""
     top = os.environ.get("TOP_BUILDDIR", ".")
-    tools = {"floor": os.path.join(top, "bench", "floor"),
-             "qedfs": os.path.join(top, "fuse", "qedfs")}
-    for name, path in tools.items():
+    paths = {name: os.path.join(top, BUILT[name]) for name in names}
+    for name, path in paths.items():
         if not os.access(path, os.X_OK):
             sys.exit(f"bench: {path} is not there: run it by make, or from "
                      f"the top of the build tree, which has built {name}")
+    return {name: os.path.abspath(_program(path))
+            for name, path in paths.items()}
+
+
+def find_tools():
+    """What the servers need, by name."""
+    tools = find_built("floor", "qedfs")
     for name in missing(("fio", "qemu-img")):
         sys.exit(f"bench: {name} is not installed")
     if os.geteuid() != 0:
         sys.exit("bench: only root can mount and make loop devices")
-    return {name: os.path.abspath(path) for name, path in tools.items()}
+    return tools
 
 
 def check_space(directory, mib):
@@ -65,20 +88,19 @@ def _mounts_below(directory):
     return [place for place in places if place.startswith(directory + "/")]
 
 
-class Session:
-    """A directory of its own, for as long as it lasts."""
+class Directory:
+    """One of its own, for as long as it lasts."""
 
     def __init__(self, parent):
         self.parent = parent
         self.directory = None
 
     def __enter__(self):
-        tools = find_tools()
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, lambda *_: sys.exit(1))
         self.directory = os.path.realpath(
             tempfile.mkdtemp(prefix="qed-bench.", dir=self.parent))
-        return self.directory, tools
+        return self.directory
 
     def __exit__(self, *_):
         left = _mounts_below(self.directory)
@@ -86,3 +108,11 @@ class Session:
             # Removing files would remove them in there.
             sys.exit(f"bench: still mounted, not removed: {' '.join(left)}")
         shutil.rmtree(self.directory)
+
+
+class Session(Directory):
+    """With what servers need."""
+
+    def __enter__(self):
+        tools = find_tools()
+        return super().__enter__(), tools

@@ -2,9 +2,11 @@
 """Large QED images that are small files: tables and a little data, written
 straight into the file (man/qed.5 describes it), with holes in between."""
 
+import array
 import os
 import random
 import struct
+import sys
 
 from datasets import CLUSTER
 
@@ -37,6 +39,36 @@ def spread(disk_size, ntables, nclusters):
             for inside in range(0, span, step)]
 
 
+def _header(disk_size):
+    return struct.pack("<4sIIIQQQQQII", b"QED\0", CLUSTER, TABLE // CLUSTER, 1,
+                       0, 0, 0, CLUSTER, disk_size, 0, 0)
+
+
+def _words(numbers):
+    words = array.array("Q", numbers)
+    if sys.byteorder == "big":
+        words.byteswap()
+    return words.tobytes()
+
+
+def write_full(path, disk_size):
+    """An image whose clusters all are allocated, one behind the other, each
+    table before its own.  The clusters are holes."""
+    at = CLUSTER + TABLE
+    tables = []
+    with open(path, "wb") as file:
+        fd = file.fileno()
+        for start in range(0, disk_size, TABLE_SPAN):
+            tables.append(at)
+            first = at + TABLE
+            at = first + min(TABLE_SPAN, disk_size - start)
+            os.pwrite(fd, _words(range(first, at, CLUSTER)), first - TABLE)
+        os.pwrite(fd, _words(tables), CLUSTER)
+        os.pwrite(fd, _header(disk_size), 0)
+        os.ftruncate(fd, at)
+        os.fsync(fd)
+
+
 class SparseImage:
     """An image with a cluster at each of the offsets, which ascend; the first
     page of each is page_at() of it, the rest a hole."""
@@ -55,17 +87,12 @@ class SparseImage:
         """Bytes of L2 tables that lead to the clusters, in whole pages."""
         return PAGE * len({offset // SLICE_SPAN for offset in self.offsets})
 
-    def _header(self):
-        return struct.pack("<4sIIIQQQQQII", b"QED\0", CLUSTER,
-                           TABLE // CLUSTER, 1, 0, 0, 0, CLUSTER,
-                           self.disk_size, 0, 0)
-
     def _write(self):
         data = CLUSTER + TABLE * (1 + len(self.tables))
         with open(self.path, "wb") as file:
             fd = file.fileno()
             os.ftruncate(fd, data + CLUSTER * len(self.offsets))
-            os.pwrite(fd, self._header(), 0)
+            os.pwrite(fd, _header(self.disk_size), 0)
             for number, table in self.tables.items():
                 os.pwrite(fd, _word(table), CLUSTER + 8 * number)
             for offset in self.offsets:
