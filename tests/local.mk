@@ -16,6 +16,7 @@ unit_programs = \
 	%D%/unit/unit-stats \
 	%D%/unit/unit-syncs \
 	%D%/unit/unit-transfer \
+	%D%/unit/unit-used \
 	%D%/unit/unit-util
 
 # The engine, and what else the tests below share.

@@ -60,6 +60,31 @@ int qed_used_touch(struct qed_used *used, uint64_t page)
 	return 0;
 }
 
+int64_t qed_used_mark_run(struct qed_used *used, uint64_t first, uint64_t n)
+{
+	uint64_t done = 0;
+
+	while (done < n) {
+		uint64_t at = first + done, bit = at % 64;
+		uint64_t page = at >> QED_USED_PAGE_BITS;
+		uint64_t len = qed_min(64 - bit, n - done);
+		uint64_t mask = UINT64_MAX >> (64 - len) << bit, taken;
+
+		if (page != used->last_page && qed_used_touch(used, page) < 0)
+			return -ENOMEM;
+		taken = used->words[at / 64] & mask;
+		if (taken)
+			len = (unsigned)__builtin_ctzll(taken) - bit;
+		if (len)
+			used->words[at / 64] |= UINT64_MAX >> (64 - len) << bit;
+		used->count += len;
+		done += len;
+		if (taken)
+			break;
+	}
+	return (int64_t)done;
+}
+
 uint64_t qed_used_next(const struct qed_used *used, uint64_t from, bool in_use)
 {
 	while (from < used->n) {

@@ -50,6 +50,12 @@ static inline int qed_used_mark(struct qed_used *used, uint64_t cluster)
 	return 0;
 }
 
+/*
+ * Marks the `n` clusters from `first` on, all below n, up to the first that was in
+ * use already: how many, or -ENOMEM.
+ */
+int64_t qed_used_mark_run(struct qed_used *used, uint64_t first, uint64_t n);
+
 /* No longer in use, which it is. */
 static inline void qed_used_clear(struct qed_used *used, uint64_t cluster)
 {

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* The map of clusters in use: runs against single clusters. */
+#include "config.h"
+
+#include "../lib/rng.h"
+#include "used.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#define N 100000u			/* over several pages of the map */
+
+/* Marks one by one what can be; how many. */
+static uint64_t mark_singly(struct qed_used *used, uint64_t first, uint64_t n)
+{
+	uint64_t done = 0;
+
+	while (done < n && qed_used_mark(used, first + done) == 0)
+		done++;
+	return done;
+}
+
+static void same(const struct qed_used *a, const struct qed_used *b)
+{
+	assert_int_equal(a->count, b->count);
+	assert_int_equal(a->npages, b->npages);
+	for (uint64_t i = 0; i < N; i++)
+		assert_int_equal(qed_used_test(a, i), qed_used_test(b, i));
+}
+
+static void test_runs(void **state)
+{
+	struct qed_used runs, single;
+	struct rng rng = { 1 };
+
+	(void)state;
+	assert_int_equal(qed_used_init(&runs, N), 0);
+	assert_int_equal(qed_used_init(&single, N), 0);
+	for (int i = 0; i < 300; i++) {
+		uint64_t first = rng_below(&rng, N);
+		uint64_t most = i % 3 ? 200 : 40000;
+		uint64_t n = 1 + rng_below(&rng, qed_min(most, N - first));
+
+		assert_int_equal(qed_used_mark_run(&runs, first, n),
+				 mark_singly(&single, first, n));
+	}
+	same(&runs, &single);
+	assert_int_equal(qed_used_mark_run(&runs, 5, 0), 0);
+	qed_used_fini(&runs);
+	qed_used_fini(&single);
+}
+
+/* To the bit, at both ends of words and of the map. */
+static void test_edges(void **state)
+{
+	static const uint64_t edges[] = { 0, 1, 63, 64, 65, 127, 32767, 32768 };
+	struct qed_used used;
+
+	(void)state;
+	for (size_t i = 0; i < 8; i++) {
+		for (uint64_t n = 1; n < 130; n++) {
+			uint64_t at = edges[i];
+
+			assert_int_equal(qed_used_init(&used, N), 0);
+			assert_int_equal(qed_used_mark(&used, at + n), 0);
+			assert_int_equal(qed_used_mark_run(&used, at, n + 1),
+					 n);
+			assert_int_equal(qed_used_count(&used, 0, N), n + 1);
+			assert_true(qed_used_test(&used, at));
+			assert_int_equal(qed_used_end(&used), at + n + 1);
+			qed_used_fini(&used);
+		}
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_runs),
+		cmocka_unit_test(test_edges),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
