@@ -110,35 +110,45 @@ static struct slot *take_slot(struct qed_copier *t)
 	return slot;
 }
 
-/* One piece of what has been added: data or a hole. */
-static uint64_t begin_piece(struct qed_copier *t, struct slot *slot,
-			    uint64_t from, uint64_t to, uint64_t len)
+/* Has the host stored nothing of this range?  Then it reads as zeroes. */
+static bool is_hole(const struct qed_copier *t, uint64_t off, uint64_t len)
 {
-	uint64_t data = qed_file_next_data(t->file, from);
-	bool hole = data > from;
-	uint64_t end = hole ? data : qed_file_next_hole(t->file, from);
+	uint64_t data = qed_file_next_data(t->file, off);
 
-	len = qed_min(len, end > from ? end - from : PIECE);
-	slot->len = qed_min(len, PIECE);
-	slot->to = to;
-	if (hole)
-		slot_advance(slot, slot_start(slot, QED_OP_PUNCH, to));
-	else
-		slot_advance(slot, slot_start(slot, QED_OP_READ, from));
-	return slot->len;
+	return data >= off && data - off >= len;
 }
 
+/* Copies a piece, or punches where it goes: unless there has been an error. */
+static void begin_piece(struct qed_copier *t, uint64_t len, bool hole)
+{
+	struct slot *slot = take_slot(t);
+
+	if (!slot)
+		return;
+	slot->len = len;
+	slot->to = t->to;
+	if (hole)
+		slot_advance(slot, slot_start(slot, QED_OP_PUNCH, t->to));
+	else
+		slot_advance(slot, slot_start(slot, QED_OP_READ, t->from));
+}
+
+/* What has been added, by pieces that are all data or all hole. */
 static void begin(struct qed_copier *t)
 {
 	while (t->len > 0) {
-		struct slot *slot = take_slot(t);
-		uint64_t n = slot ? begin_piece(t, slot, t->from, t->to,
-						t->len) :
-				    t->len;
+		uint64_t data = qed_file_next_data(t->file, t->from), end;
+		bool hole = data > t->from;
+		uint64_t len = qed_min(t->len, PIECE);
 
-		t->from += n;
-		t->to += n;
-		t->len -= n;
+		end = hole ? data : qed_file_next_hole(t->file, t->from);
+		if (end > t->from)
+			len = qed_min(len, end - t->from);
+		if (!hole || !is_hole(t, t->to, len))
+			begin_piece(t, len, hole);
+		t->from += len;
+		t->to += len;
+		t->len -= len;
 	}
 }
 
