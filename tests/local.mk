@@ -138,6 +138,7 @@ system_tests = \
 	%D%/system/test-file.sh \
 	%D%/system/test-fstab.sh \
 	%D%/system/test-geometry.sh \
+	%D%/system/test-hostile.sh \
 	%D%/system/test-info.sh \
 	%D%/system/test-kill.sh \
 	%D%/system/test-large.sh \
@@ -162,6 +163,7 @@ SYSTEM_TESTS = $(system_tests)
 system_programs = \
 	%D%/images/mkimage \
 	%D%/system/fileop \
+	%D%/system/garbage \
 	%D%/system/leaks \
 	%D%/system/ledger \
 	%D%/system/logsink \
@@ -171,6 +173,7 @@ system_programs = \
 	%D%/system/waitfor
 %C%_images_mkimage_LDADD =
 %C%_system_fileop_LDADD =
+%C%_system_garbage_LDADD =
 %C%_system_leaks_LDADD =
 %C%_system_ledger_LDADD =
 %C%_system_logsink_LDADD =

@@ -197,8 +197,8 @@ struct qed_usage {
 /*
  * Counts the clusters of the chain's image number `layer`.  It blocks, and reads
  * all tables, holes excepted, each once; it needs a bit of memory for each cluster
- * of the file, at most 256 MiB.  0; -ENOENT past the last layer, -EMEDIUMTYPE for
- * a raw file, -EFBIG if the file is too large for that, or -errno.  Counts the
+ * of the file that is in use, at most 256 MiB.  0; -ENOENT past the last layer,
+ * -EMEDIUMTYPE for a raw file, -EFBIG if there are too many for that, or -errno.  Counts the
  * file as it is: of an image open for writing flush it first.
  */
 int qed_image_get_usage(struct qed_image *image, unsigned layer,

@@ -19,7 +19,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK (UINT64_C(1) << 20)
+#define CHUNK      (UINT64_C(1) << 20)
+#define TABLES_MAX (UINT64_C(1) << 22)	/* 128 MiB of memory */
 
 static const struct qed_header *header_of(const struct qed_scan *scan)
 {
@@ -112,6 +113,8 @@ static int mark(struct qed_scan *scan, uint64_t file_off, uint64_t len)
 
 static int add_table(struct qed_scan *scan, uint64_t l1_index, uint64_t file_off)
 {
+	if (scan->ntables == TABLES_MAX)
+		return -EFBIG;
 	if (scan->ntables == scan->max_tables) {
 		uint64_t max = scan->max_tables * 2 + 64;
 		struct qed_scan_table *tables =
@@ -295,6 +298,7 @@ static int visit_l2(struct qed_scan *scan, struct qed_scan_table *table,
 		int ret;
 
 		if (entry <= QED_ENTRY_ZERO) {
+			scan->zero += entry == QED_ENTRY_ZERO;
 			i++;
 			continue;
 		}
@@ -444,6 +448,7 @@ int qed_scan_run(struct qed_scan *scan)
 
 	if (ret < 0)
 		return ret;
+	qed_used_limit(&scan->used, h->image_size >> h->cluster_bits);
 	if (!scan->known_end)
 		scan->known_end = scan->end;
 	scan->chunk = malloc(CHUNK);

@@ -48,6 +48,7 @@ struct qed_scan {
 	/* results */
 	struct qed_used used;
 	uint64_t allocated;		/* data clusters named */
+	uint64_t zero;			/* zero clusters */
 	uint64_t fragments;		/* of them, not behind the one before */
 	uint64_t unreadable;		/* parts of tables skipped */
 	struct qed_scan_table *tables;	/* after the walk by l1_index */

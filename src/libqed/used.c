@@ -8,7 +8,8 @@
 #include <sys/mman.h>
 
 #define PAGE_WORDS (1u << (QED_USED_PAGE_BITS - 6))
-#define PAGES_MAX  (UINT64_C(1) << 18)	/* 1 GiB of memory */
+#define PAGES_MAX  (UINT64_C(1) << 16)	/* 256 MiB of memory */
+#define PAGES_FREE (UINT64_C(1) << 14)	/* 64 MiB, for whatever claims */
 #define MAP_MAX    (UINT64_C(1) << 36)	/* bytes of addresses: 2 PiB at 4 KiB */
 
 int qed_used_init(struct qed_used *used, uint64_t n)
@@ -16,7 +17,9 @@ int qed_used_init(struct qed_used *used, uint64_t n)
 	uint64_t pages = (n >> QED_USED_PAGE_BITS) + 1;
 	uint64_t bytes = pages << (QED_USED_PAGE_BITS - 3);
 
-	*used = (struct qed_used){ .n = n, .last_page = UINT64_MAX };
+	*used = (struct qed_used){ .n = n,
+				   .last_page = UINT64_MAX,
+				   .max_pages = PAGES_MAX };
 	if (bytes > MAP_MAX)
 		return -EFBIG;
 	used->pages = calloc(1, pages / 8 + 1);
@@ -35,6 +38,13 @@ int qed_used_init(struct qed_used *used, uint64_t n)
 	return 0;
 }
 
+void qed_used_limit(struct qed_used *used, uint64_t nclusters)
+{
+	used->max_pages = qed_min(PAGES_MAX,
+				  2 * (nclusters >> QED_USED_PAGE_BITS) +
+					  PAGES_FREE);
+}
+
 void qed_used_fini(struct qed_used *used)
 {
 	if (used->words)
@@ -51,8 +61,8 @@ static bool has_page(const struct qed_used *used, uint64_t page)
 int qed_used_touch(struct qed_used *used, uint64_t page)
 {
 	if (!has_page(used, page)) {
-		if (used->npages == PAGES_MAX)
-			return -ENOMEM;
+		if (used->npages >= used->max_pages)
+			return -EFBIG;
 		used->npages++;
 		used->pages[page / 8] |= (uint8_t)(1u << page % 8);
 	}
@@ -71,7 +81,7 @@ int64_t qed_used_mark_run(struct qed_used *used, uint64_t first, uint64_t n)
 		uint64_t mask = UINT64_MAX >> (64 - len) << bit, taken;
 
 		if (page != used->last_page && qed_used_touch(used, page) < 0)
-			return -ENOMEM;
+			return -EFBIG;
 		taken = used->words[at / 64] & mask;
 		if (taken)
 			len = (unsigned)__builtin_ctzll(taken) - bit;

@@ -17,6 +17,7 @@ struct qed_used {
 	size_t mapped;			/* bytes */
 	uint8_t *pages;			/* bit per page of words: has a set bit */
 	uint64_t npages;		/* that have one */
+	uint64_t max_pages;
 	uint64_t last_page;		/* the one marked last */
 	uint64_t n;			/* clusters */
 	uint64_t count;			/* of those in use */
@@ -26,7 +27,13 @@ struct qed_used {
 int qed_used_init(struct qed_used *used, uint64_t n);
 void qed_used_fini(struct qed_used *used);
 
-/* The slow part of qed_used_mark(): 0 or -ENOMEM past the limit. */
+/*
+ * No more than about `nclusters` are going to be in use: much less memory will do
+ * than the 256 MiB at most that there are without this.
+ */
+void qed_used_limit(struct qed_used *used, uint64_t nclusters);
+
+/* The slow part of qed_used_mark(): 0 or -EFBIG past the limit. */
 int qed_used_touch(struct qed_used *used, uint64_t page);
 
 #define QED_USED_PAGE_BITS 15u		/* a page of 4 KiB */
@@ -36,7 +43,7 @@ static inline bool qed_used_test(const struct qed_used *used, uint64_t cluster)
 	return used->words[cluster / 64] >> cluster % 64 & 1;
 }
 
-/* Marks a cluster below n: 1 if it was in use already, 0, or -ENOMEM. */
+/* Marks a cluster below n: 1 if it was in use already, 0, or -EFBIG. */
 static inline int qed_used_mark(struct qed_used *used, uint64_t cluster)
 {
 	uint64_t page = cluster >> QED_USED_PAGE_BITS;
@@ -44,7 +51,7 @@ static inline int qed_used_mark(struct qed_used *used, uint64_t cluster)
 	if (qed_used_test(used, cluster))
 		return 1;
 	if (page != used->last_page && qed_used_touch(used, page) < 0)
-		return -ENOMEM;
+		return -EFBIG;
 	used->words[cluster / 64] |= UINT64_C(1) << cluster % 64;
 	used->count++;
 	return 0;
@@ -52,7 +59,7 @@ static inline int qed_used_mark(struct qed_used *used, uint64_t cluster)
 
 /*
  * Marks the `n` clusters from `first` on, all below n, up to the first that was in
- * use already: how many, or -ENOMEM.
+ * use already: how many, or -EFBIG.
  */
 int64_t qed_used_mark_run(struct qed_used *used, uint64_t first, uint64_t n);
 
