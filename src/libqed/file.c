@@ -81,6 +81,7 @@ static int make_file(const char *path, int fd, bool writable,
 		return ret;
 	}
 	f->fd = fd;
+	pthread_mutex_init(&f->part_lock, NULL);
 	f->engine = engine;
 	f->log = *log;
 	f->writable = writable;
@@ -115,6 +116,7 @@ void qed_file_close(struct qed_file *file)
 		return;
 	if (file->fd >= 0)
 		close(file->fd);
+	pthread_mutex_destroy(&file->part_lock);
 	free(file->path);
 	free(file);
 }

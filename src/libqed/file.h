@@ -12,6 +12,12 @@
 
 #include <stdatomic.h>
 
+/* A part of a file that is all data, or all hole. */
+struct qed_file_part {
+	uint64_t start, end;
+	bool data;
+};
+
 struct qed_file {
 	int fd;
 	char *path;			/* as opened, for messages */
@@ -22,6 +28,8 @@ struct qed_file {
 	dev_t dev;
 	ino_t ino;
 	_Atomic int grow_mode;		/* enum in file.c; atomic, found lazily */
+	pthread_mutex_t part_lock;	/* a leaf */
+	struct qed_file_part part;	/* under part_lock; source.c's */
 };
 
 /*

@@ -156,24 +156,51 @@ int qed_source_find(struct qed_image *image, uint64_t off, unsigned *layer,
 	return ret;
 }
 
+/* Asks the host what is at an offset of a file, and how far that goes. */
+static void find_part(const struct qed_file *file, uint64_t file_off,
+		      struct qed_file_part *part)
+{
+	off_t off = (off_t)file_off, data, end;
+
+	*part = (struct qed_file_part){ .start = file_off,
+					.end = UINT64_MAX,
+					.data = true };
+	data = lseek(file->fd, off, SEEK_DATA);
+	if (data < 0 && errno != ENXIO)
+		return;		/* it does not know: all is data */
+	if (data != off) {
+		part->data = false;
+		if (data > off)
+			part->end = (uint64_t)data;
+		return;
+	}
+	end = lseek(file->fd, off, SEEK_HOLE);
+	if (end > off)
+		part->end = (uint64_t)end;
+}
+
+/*
+ * On some file systems this takes the host a while in a large file, and pieces of it
+ * are asked for one after the other: the last answer is kept, unless we write it.
+ */
+static void get_part(struct qed_file *file, uint64_t file_off,
+		     struct qed_file_part *part)
+{
+	pthread_mutex_lock(&file->part_lock);
+	if (file->writable || file_off < file->part.start ||
+	    file_off >= file->part.end)
+		find_part(file, file_off, &file->part);
+	*part = file->part;
+	pthread_mutex_unlock(&file->part_lock);
+}
+
 bool qed_source_has_data(struct qed_source *from)
 {
-	int fd = from->file->fd;
-	off_t off = (off_t)from->file_off;
-	off_t data, end;
+	struct qed_file_part part;
 
 	if (!from->raw)
 		return true;
-	data = lseek(fd, off, SEEK_DATA);
-	if (data < 0 && errno != ENXIO)
-		return true;	/* it does not know: all is data */
-	if (data != off) {
-		if (data > off)
-			from->len = qed_min(from->len, (uint64_t)(data - off));
-		return false;
-	}
-	end = lseek(fd, off, SEEK_HOLE);
-	if (end > off)
-		from->len = qed_min(from->len, (uint64_t)(end - off));
-	return true;
+	get_part(from->file, from->file_off, &part);
+	from->len = qed_min(from->len, part.end - from->file_off);
+	return part.data;
 }
