@@ -21,6 +21,8 @@
 #include <sys/ioctl.h>
 #include <unistd.h>
 
+#define WRITE_BEHIND (UINT64_C(16) << 20)
+
 enum { GROW_UNKNOWN, GROW_BY_FALLOCATE, GROW_BY_TRUNCATE };
 
 static int check_kind(const struct qed_file *file, const struct stat *st)
@@ -365,4 +367,13 @@ void qed_file_will_need(struct qed_file *file, uint64_t file_off, uint64_t len)
 {
 	(void)posix_fadvise(file->fd, (off_t)file_off, (off_t)len,
 			    POSIX_FADV_WILLNEED);
+}
+
+void qed_file_write_behind(struct qed_file *file, uint64_t len)
+{
+	uint64_t before = atomic_fetch_add_explicit(&file->behind, len,
+						    memory_order_relaxed);
+
+	if (before / WRITE_BEHIND != (before + len) / WRITE_BEHIND)
+		(void)sync_file_range(file->fd, 0, 0, SYNC_FILE_RANGE_WRITE);
 }

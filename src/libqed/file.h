@@ -28,6 +28,7 @@ struct qed_file {
 	dev_t dev;
 	ino_t ino;
 	_Atomic int grow_mode;		/* enum in file.c; atomic, found lazily */
+	_Atomic uint64_t behind;	/* bytes, for qed_file_write_behind() */
 	pthread_mutex_t part_lock;	/* a leaf */
 	struct qed_file_part part;	/* under part_lock; source.c's */
 };
@@ -101,6 +102,13 @@ uint64_t qed_file_next_hole(struct qed_file *file, uint64_t file_off);
 
 /* The range will be read soon; the host may fetch it. */
 void qed_file_will_need(struct qed_file *file, uint64_t file_off, uint64_t len);
+
+/*
+ * `len` bytes more have been written to the page cache, of many that will be flushed in
+ * the end: now and then the host begins with that, so that the disk is not idle until
+ * then.  It may take a moment.
+ */
+void qed_file_write_behind(struct qed_file *file, uint64_t len);
 
 /*
  * Extends the file to `size` bytes if it is shorter; see GROW for when.  No engine

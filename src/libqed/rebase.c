@@ -250,7 +250,10 @@ static int carry_out(const struct rebase *r, enum verdict verdict,
 	if (verdict == COPY)
 		n = qed_pwrite(r->old.image, bytes->old + at, len,
 			       disk_off + at);
-	return n < 0 ? (int)n : 0;
+	if (n < 0)
+		return (int)n;
+	qed_file_write_behind(r->old.image->top->source.file, (uint64_t)n);
+	return 0;
 }
 
 /* A piece of whole clusters: neighbours that are alike go together. */
