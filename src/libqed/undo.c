@@ -302,6 +302,37 @@ static bool changed_later(const struct records *all, size_t i)
 	return false;
 }
 
+/* Is `now` what one of the records has for that place, before or after? */
+static bool is_known(const struct records *all, const uint8_t *now,
+		     uint64_t file_off, uint64_t len)
+{
+	for (size_t i = 0; i < all->n; i++) {
+		const struct record *r = &all->list[i];
+		uint64_t at = file_off - r->file_off;
+
+		if (file_off < r->file_off || r->len < len ||
+		    at > r->len - len)
+			continue;
+		if (!memcmp(now, r->newer + at, len) ||
+		    !memcmp(now, r->older + at, len))
+			return true;
+	}
+	return false;
+}
+
+/* An undo that was interrupted has put back any of the entries, not all. */
+static bool fits(const struct records *all, const struct record *r,
+		 const uint8_t *now)
+{
+	if (!memcmp(now, r->newer, r->len) || !memcmp(now, r->older, r->len))
+		return true;
+	for (uint64_t at = 0; at < r->len; at += QED_ENTRY_BYTES)
+		if (!is_known(all, now + at, r->file_off + at,
+			      qed_min(QED_ENTRY_BYTES, r->len - at)))
+			return false;
+	return true;
+}
+
 /* Does the image hold what the repair left, or an interrupted undo? */
 static int check_records(struct qed_file *image, const struct records *all)
 {
@@ -314,8 +345,7 @@ static int check_records(struct qed_file *image, const struct records *all)
 		if (changed_later(all, i))
 			continue;
 		ret = qed_file_read(image, now, r->len, r->file_off);
-		if (ret == 0 && memcmp(now, r->newer, r->len) != 0 &&
-		    memcmp(now, r->older, r->len) != 0)
+		if (ret == 0 && !fits(all, r, now))
 			ret = -ESTALE;
 	}
 	free(now);

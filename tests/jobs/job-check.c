@@ -6,6 +6,7 @@
 #include "mend.h"
 
 #include <errno.h>
+#include <unistd.h>
 
 #define KIB UINT64_C(1024)
 
@@ -86,6 +87,7 @@ static const struct job check_leaks = {
 
 /* --- everything ---------------------------------------------------------------------- */
 
+static const char *const undo_variants[] = { "shared", "tables", "bad", NULL };
 static const char *const all_variants[] = { "shared", "tables", "bad", "cut",
 					    "mixed", NULL };
 
@@ -160,4 +162,43 @@ static const struct job check_all = {
 	.finished = no_leaks,
 };
 
-const struct job *const jobs[] = { &check_leaks, &check_all, NULL };
+/* --- taking it back ------------------------------------------------------------------- */
+
+static void prepare_undo(const struct scene *scene)
+{
+	const struct qed_check_options options = { .flags = QED_CHECK_ALL };
+	struct qed_check_report report;
+
+	prepare_all(scene);
+	if (qed_image_check(TOP, &options, &report) < 0 || !report.undo_saved)
+		die("the repair to undo");
+}
+
+/* Without its undo file it is over. */
+static int run_undo(const struct scene *scene, const struct job_env *env)
+{
+	int ret = qed_image_check_undo_engine(TOP, &env->log, env->engine);
+
+	(void)scene;
+	return ret == -ENOENT ? 0 : ret;
+}
+
+static bool undo_file_gone(const struct scene *scene, char message[700])
+{
+	(void)scene;
+	return access(TOP ".check-undo", F_OK) < 0 ||
+	       wrong(message, "the undo file is still there");
+}
+
+static const struct job check_undo = {
+	.name = "check-undo",
+	.variants = undo_variants,
+	.flags = JOB_STARTS_DAMAGED | JOB_ENDS_DAMAGED | JOB_NEEDS_NO_SYNC,
+	.disks = { { TOP, JOB_EITHER } },
+	.prepare = prepare_undo,
+	.run = run_undo,
+	.finished = undo_file_gone,
+};
+
+const struct job *const jobs[] = { &check_leaks, &check_all, &check_undo,
+				   NULL };
