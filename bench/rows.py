@@ -3,6 +3,7 @@
 one, write a class like those here and put it into ALL."""
 
 import os
+import shutil
 
 import sparse
 from datasets import GIB
@@ -67,4 +68,38 @@ class CheckFull(Row):
         return ["check", "-q", "-f", "qed", self.path("full.qed")]
 
 
-ALL = (CheckFull,)
+class Compact(Row):
+    """Half of the file is free.  qemu-img has to copy the image, durably."""
+
+    name = "compact"
+    title = "compact 1 GiB, half of it free (copy it)"
+    space = 3 << 10
+
+    def make(self):
+        self.size = 16 if self.quick else 1024
+        sparse.write_gaps(self.path("gaps.qed"), self.size)
+
+    def before(self, tool):
+        shutil.copyfile(self.path("gaps.qed"), self.path("work.qed"))
+        with open(self.path("work.qed"), "rb") as file:
+            os.fsync(file.fileno())
+        if os.path.exists(self.path("copy.qed")):
+            os.remove(self.path("copy.qed"))
+
+    def inputs(self):
+        return [self.path("work.qed")]
+
+    def command(self, tool):
+        if tool == "qedimg":
+            return ["compact", "-q", self.path("work.qed")]
+        return ["convert", "-t", "writeback", "-f", "qed", "-O", "qed",
+                self.path("work.qed"), self.path("copy.qed")]
+
+    def verify(self, tool):
+        name = "work.qed" if tool == "qedimg" else "copy.qed"
+        clusters = 1 + 2 * 4 + self.size // 2 * 16
+        if os.path.getsize(self.path(name)) != clusters * sparse.CLUSTER:
+            raise RuntimeError(f"{name} is not as short as it could be")
+
+
+ALL = (CheckFull, Compact)

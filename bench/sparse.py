@@ -69,6 +69,24 @@ def write_full(path, disk_size):
         os.fsync(fd)
 
 
+def write_gaps(path, mebibytes):
+    """An image whose file holds so many MiB of data, real and random, of which
+    every other MiB belongs to nothing; the others are the disk's first ones."""
+    count = (1 << 20) // CLUSTER
+    start = CLUSTER + 2 * TABLE
+    with open(path, "wb") as file:
+        fd = file.fileno()
+        os.pwrite(fd, _header(mebibytes << 20), 0)
+        os.pwrite(fd, _word(CLUSTER + TABLE), CLUSTER)
+        for number in range(mebibytes):
+            at = start + (number << 20)
+            os.pwrite(fd, os.urandom(1 << 20), at)
+            if number % 2:
+                os.pwrite(fd, _words(range(at, at + (1 << 20), CLUSTER)),
+                          CLUSTER + TABLE + number // 2 * count * 8)
+        os.fsync(fd)
+
+
 class SparseImage:
     """An image with a cluster at each of the offsets, which ascend; the first
     page of each is page_at() of it, the rest a hole."""
