@@ -34,11 +34,7 @@ fake_engine_sources = \
 	%D%/lib/walk.c \
 	%D%/lib/walk.h
 %C%_unit_unit_async_SOURCES = %D%/unit/unit-async.c $(fake_engine_sources)
-%C%_unit_unit_compact_SOURCES = \
-	%D%/unit/unit-compact.c \
-	%D%/lib/rng.h \
-	%D%/lib/walk.c \
-	%D%/lib/walk.h
+%C%_unit_unit_compact_SOURCES = %D%/unit/unit-compact.c $(fake_engine_sources)
 %C%_unit_unit_engine_SOURCES = %D%/unit/unit-engine.c $(fake_engine_sources)
 %C%_unit_unit_spare_SOURCES = %D%/unit/unit-spare.c $(fake_engine_sources)
 %C%_unit_unit_stats_SOURCES = %D%/unit/unit-stats.c $(fake_engine_sources)

@@ -7,9 +7,11 @@
  */
 #include "config.h"
 
+#include "compact.h"
+#include "../lib/fake-engine.h"
+#include "format.h"
 #include "../lib/rng.h"
 #include "../lib/walk.h"
-#include "relocate.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -410,59 +412,50 @@ static void test_random_images(void **state)
 		one_image(seed + i);
 }
 
-/* --- the map of clusters --------------------------------------------------------------- */
+/* --- a host that cannot punch ------------------------------------------------------ */
 
-static uint64_t plain_room(const struct qed_used *used, uint64_t low,
-			   uint64_t high, uint64_t n)
+static struct fake_verdict refuse_punch(void *opaque,
+					const struct fake_record *record)
 {
-	while (high > low && n > 0)
-		n -= !qed_used_test(used, --high);
-	return high;
+	unsigned *n = opaque;
+
+	if (record->op != QED_OP_PUNCH)
+		return (struct fake_verdict){ FAKE_RUN, 0, 0 };
+	++*n;
+	return (struct fake_verdict){ FAKE_FAIL, -EOPNOTSUPP, 0 };
 }
 
-static void check_map(struct qed_used *used, struct rng *rng)
+/* Then zeroes are written where holes go. */
+static void test_no_punch(void **state)
 {
-	uint64_t low = rng_below(rng, used->n), count = 0;
-	uint64_t high = low + rng_below(rng, used->n - low), end = 0;
-	uint64_t n = rng_below(rng, 300);
-
-	for (uint64_t i = 0; i < used->n; i++) {
-		count += i >= low && i < high && qed_used_test(used, i);
-		end = qed_used_test(used, i) ? i + 1 : end;
-	}
-	assert_int_equal(qed_used_count(used, low, high), count);
-	assert_int_equal(qed_used_end(used), end);
-	assert_int_equal(qed_used_room(used, low, high, n),
-			 plain_room(used, low, high, n));
-	n = 1 + n / 30;
-	low = qed_used_find_run(used, low, n);
-	for (uint64_t i = 0; i < n && low < used->n; i++)
-		assert_false(qed_used_test(used, low + i));
-}
-
-static void test_map(void **state)
-{
-	struct rng rng = { 7 };
-	struct qed_used used;
+	const struct qed_compact_options options = {
+		.flags = QED_COMPACT_DEFRAG,
+	};
+	struct layout *l = malloc(sizeof(*l));
+	struct qed_compact_report report;
+	unsigned n = 0;
 
 	(void)state;
-	assert_int_equal(qed_used_init(&used, 100000), 0);
-	for (int i = 0; i < 300; i++) {
-		uint64_t first = rng_below(&rng, used.n - 3000);
+	assert_non_null(l);
+	for (uint64_t seed = 1; seed < 20; seed++) {
+		struct rng rng = { seed };
+		struct fake *fake = fake_create(2);
+		struct walk *walk;
 
-		for (uint64_t c = first; c < first + rng_below(&rng, 3000); c++)
-			if (i % 3 == 2 && qed_used_test(&used, c))
-				qed_used_clear(&used, c);
-			else if (i % 3 < 2)
-				assert_true(qed_used_mark(&used, c) >= 0);
-		check_map(&used, &rng);
+		make_layout(l, &rng);
+		write_image(l);
+		fake_set_decide(fake, refuse_punch, &n);
+		assert_int_equal(qed_image_compact_engine(IMAGE, &options,
+							  fake_start(fake),
+							  &report), 0);
+		fake_destroy(fake);
+		walk = walk_open(IMAGE);
+		assert_contents(l, walk, false);
+		assert_in_order(l, walk);
+		walk_close(walk);
 	}
-	for (uint64_t c = 0; c < used.n; c++)
-		if (qed_used_test(&used, c))
-			qed_used_clear(&used, c);
-	assert_int_equal(used.count, 0);
-	check_map(&used, &rng);
-	qed_used_fini(&used);
+	assert_true(n > 0);
+	free(l);
 }
 
 static int enter(void **state)
@@ -488,8 +481,8 @@ static int leave(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_map),
 		cmocka_unit_test(test_random_images),
+		cmocka_unit_test(test_no_punch),
 	};
 
 	return cmocka_run_group_tests(tests, enter, leave);

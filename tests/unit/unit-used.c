@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* The map of clusters in use: runs against single clusters. */
+/* The map of clusters in use: runs, and what it finds, against single clusters. */
 #include "config.h"
 
 #include "../lib/rng.h"
@@ -76,11 +76,65 @@ static void test_edges(void **state)
 	}
 }
 
+static uint64_t plain_room(const struct qed_used *used, uint64_t low,
+			   uint64_t high, uint64_t n)
+{
+	while (high > low && n > 0)
+		n -= !qed_used_test(used, --high);
+	return high;
+}
+
+static void check_map(struct qed_used *used, struct rng *rng)
+{
+	uint64_t low = rng_below(rng, used->n), count = 0;
+	uint64_t high = low + rng_below(rng, used->n - low), end = 0;
+	uint64_t n = rng_below(rng, 300);
+
+	for (uint64_t i = 0; i < used->n; i++) {
+		count += i >= low && i < high && qed_used_test(used, i);
+		end = qed_used_test(used, i) ? i + 1 : end;
+	}
+	assert_int_equal(qed_used_count(used, low, high), count);
+	assert_int_equal(qed_used_end(used), end);
+	assert_int_equal(qed_used_room(used, low, high, n),
+			 plain_room(used, low, high, n));
+	n = 1 + n / 30;
+	low = qed_used_find_run(used, low, n);
+	for (uint64_t i = 0; i < n && low < used->n; i++)
+		assert_false(qed_used_test(used, low + i));
+}
+
+static void test_changes(void **state)
+{
+	struct rng rng = { 7 };
+	struct qed_used used;
+
+	(void)state;
+	assert_int_equal(qed_used_init(&used, N), 0);
+	for (int i = 0; i < 300; i++) {
+		uint64_t first = rng_below(&rng, used.n - 3000);
+
+		for (uint64_t c = first; c < first + rng_below(&rng, 3000); c++)
+			if (i % 3 == 2 && qed_used_test(&used, c))
+				qed_used_clear(&used, c);
+			else if (i % 3 < 2)
+				assert_true(qed_used_mark(&used, c) >= 0);
+		check_map(&used, &rng);
+	}
+	for (uint64_t c = 0; c < used.n; c++)
+		if (qed_used_test(&used, c))
+			qed_used_clear(&used, c);
+	assert_int_equal(used.count, 0);
+	check_map(&used, &rng);
+	qed_used_fini(&used);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_runs),
 		cmocka_unit_test(test_edges),
+		cmocka_unit_test(test_changes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
