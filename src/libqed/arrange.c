@@ -134,7 +134,7 @@ static int move_data_out(struct arrange *a, uint64_t low)
 		if (to >= used->n)
 			return no_room(a);
 		if (qed_used_mark(used, to) < 0)
-			return qed_relocate_complain(a->r, -ENOMEM, "map");
+			return qed_relocate_complain(a->r, -EFBIG, "its map");
 		a->out[i].to = to_off(a, to);
 	}
 	ret = qed_relocate_data(a->r, a->out, a->nout);
@@ -153,7 +153,7 @@ static int note_table(struct arrange *a, struct qed_move *move, uint64_t number,
 	};
 	for (uint64_t i = 0; i < a->table; i++)
 		if (qed_used_mark(&a->r->scan.used, first + i) < 0)
-			return qed_relocate_complain(a->r, -ENOMEM, "map");
+			return qed_relocate_complain(a->r, -EFBIG, "its map");
 	return 0;
 }
 
@@ -336,7 +336,7 @@ static int move_data_in(struct arrange *a)
 
 	for (uint64_t i = 0; i < a->nin; i++)
 		if (qed_used_mark(&a->r->scan.used, a->in[i].to >> a->bits) < 0)
-			return qed_relocate_complain(a->r, -ENOMEM, "map");
+			return qed_relocate_complain(a->r, -EFBIG, "its map");
 	ret = qed_relocate_data(a->r, a->in, a->nin);
 	if (ret == 0)
 		qed_owners_update(&a->owners, a->in, a->nin);

@@ -47,7 +47,7 @@ static int note(struct pack *p, uint64_t owner, uint64_t from, uint64_t to,
 	};
 	for (uint64_t i = 0; i < nclusters; i++)
 		if (qed_used_mark(&p->r->scan.used, to + i) < 0)
-			return qed_relocate_complain(p->r, -ENOMEM, "map");
+			return qed_relocate_complain(p->r, -EFBIG, "its map");
 	p->r->done += nclusters << p->bits;
 	return 0;
 }
