@@ -34,6 +34,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/copy.h \
 	%D%/libqed/create.c \
 	%D%/libqed/create.h \
+	%D%/libqed/empty.c \
+	%D%/libqed/empty.h \
 	%D%/libqed/engine-share.c \
 	%D%/libqed/engine-threads.c \
 	%D%/libqed/engine-uring.c \
@@ -64,6 +66,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/mend.c \
 	%D%/libqed/mend.h \
 	%D%/libqed/measure.c \
+	%D%/libqed/merge.c \
+	%D%/libqed/merge.h \
 	%D%/libqed/meta.c \
 	%D%/libqed/meta.h \
 	%D%/libqed/newfile.c \
@@ -75,6 +79,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/read.c \
 	%D%/libqed/rebase.c \
 	%D%/libqed/rebase.h \
+	%D%/libqed/receiver.c \
+	%D%/libqed/receiver.h \
 	%D%/libqed/reclaim.c \
 	%D%/libqed/reclaim.h \
 	%D%/libqed/relocate.c \
@@ -134,6 +140,7 @@ bin_PROGRAMS += %D%/qedimg/qedimg
 endif
 %C%_qedimg_qedimg_SOURCES = \
 	%D%/qedimg/check.c \
+	%D%/qedimg/commit.c \
 	%D%/qedimg/common.c \
 	%D%/qedimg/common.h \
 	%D%/qedimg/compact.c \

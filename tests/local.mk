@@ -82,6 +82,7 @@ LIBRARY_TESTS = \
 # One program each, from job-NAME.c.
 job_programs = \
 	%D%/jobs/job-check \
+	%D%/jobs/job-commit \
 	%D%/jobs/job-compact \
 	%D%/jobs/job-rebase
 
@@ -100,6 +101,8 @@ job_sources = \
 	$(fake_engine_sources)
 %C%_jobs_job_check_SOURCES = %D%/jobs/job-check.c $(job_sources)
 %C%_jobs_job_check_LDADD = libqed-core.la
+%C%_jobs_job_commit_SOURCES = %D%/jobs/job-commit.c $(job_sources)
+%C%_jobs_job_commit_LDADD = libqed-core.la
 %C%_jobs_job_compact_SOURCES = %D%/jobs/job-compact.c $(job_sources)
 %C%_jobs_job_compact_LDADD = libqed-core.la
 %C%_jobs_job_rebase_SOURCES = %D%/jobs/job-rebase.c $(job_sources)
@@ -124,6 +127,7 @@ LIBRARY_TESTS += %D%/corrupt/corrupt
 system_tests = \
 	%D%/system/test-chain.sh \
 	%D%/system/test-check.sh \
+	%D%/system/test-commit-image.sh \
 	%D%/system/test-commit.sh \
 	%D%/system/test-compact.sh \
 	%D%/system/test-compare.sh \

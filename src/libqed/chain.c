@@ -249,10 +249,15 @@ int qed_chain_open(struct qed_chain *chain, const char *path,
 	return ret;
 }
 
+void qed_chain_cut(struct qed_chain *chain, unsigned n)
+{
+	while (chain->n > n)
+		qed_layer_destroy(chain->layers[--chain->n]);
+}
+
 void qed_chain_close(struct qed_chain *chain)
 {
-	while (chain->n)
-		qed_layer_destroy(chain->layers[--chain->n]);
+	qed_chain_cut(chain, 0);
 	free(chain->layers);
 	free(chain->backing_path);
 	qed_hints_fini(&chain->hints);

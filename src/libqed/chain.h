@@ -32,6 +32,12 @@ int qed_chain_open(struct qed_chain *chain, const char *path,
 void qed_chain_close(struct qed_chain *chain);
 
 /*
+ * Closes, and so unlocks, all but the first `n` files: what these do not have is
+ * zeroes then.  Nothing has been asked of the chain yet.
+ */
+void qed_chain_cut(struct qed_chain *chain, unsigned n);
+
+/*
  * Where the backing name `name`, stored in the image at `path`, points: to be
  * freed.  -ENOMEM, or -EINVAL if it is no plain file name (a protocol's URI,
  * QEMU's json: form).

@@ -347,6 +347,23 @@ int qed_file_lengthen(struct qed_file *file, uint64_t size)
 	return qed_file_run(file, QED_OP_CUT, size, 0);
 }
 
+int qed_file_zero(struct qed_file *file, uint64_t file_off, uint64_t len)
+{
+	static const char zeroes[65536];
+	int ret = qed_file_run(file, QED_OP_PUNCH, file_off, len);
+
+	if (ret != -EOPNOTSUPP && ret != -ENOSYS)
+		return ret;
+	for (ret = 0; ret == 0 && len > 0;) {
+		uint64_t n = qed_min(len, sizeof(zeroes));
+
+		ret = qed_file_write(file, zeroes, n, file_off);
+		file_off += n;
+		len -= n;
+	}
+	return ret;
+}
+
 uint64_t qed_file_next_data(struct qed_file *file, uint64_t file_off)
 {
 	off_t off = lseek(file->fd, (off_t)file_off, SEEK_DATA);

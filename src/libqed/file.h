@@ -93,6 +93,12 @@ int qed_file_cut(struct qed_file *file, uint64_t size);
 int qed_file_lengthen(struct qed_file *file, uint64_t size);
 
 /*
+ * Makes a range read as zeroes, and frees its space where the host can; it is in the
+ * file.  Blocks, as those above.  0 or -errno.
+ */
+int qed_file_zero(struct qed_file *file, uint64_t file_off, uint64_t len);
+
+/*
  * Where the next byte at or after `file_off` is that the host has stored, or that
  * it has not: UINT64_MAX if there is none, `file_off` for the former where the
  * host cannot tell.

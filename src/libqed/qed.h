@@ -344,6 +344,41 @@ struct qed_job {
 	void *opaque;
 };
 
+/* What becomes of an image that has been committed. */
+enum qed_then {
+	QED_THEN_EMPTY,
+	QED_THEN_KEEP,			/* as it is */
+	QED_THEN_DELETE,		/* its file is removed */
+};
+
+struct qed_commit_options {
+	const char *base;		/* the image that receives, by its path or
+					 * by its name in the one above; null: the
+					 * backing file */
+	enum qed_then then;
+	enum qed_io_engine io;
+	struct qed_log log;
+	const struct qed_job *job;	/* or null; progress is in bytes of disk */
+};
+
+/*
+ * Commits the image at `path`: the image that receives, QED or raw, gets what the
+ * image itself, and all that lie between the two, say of the disk; a raw file is made
+ * longer if it is shorter than the disk.  It then shows what the image at `path` does; images
+ * between, and any other that has one of them or the receiving one behind it, do not
+ * show what they did before.
+ *
+ * When all of that is durable the image at `path` is emptied, or removed, durably.  It
+ * can be emptied only if its own backing file has received.  Interrupted at any moment
+ * its disk is the same as before; the same call goes on from there.
+ *
+ * 0, or -errno after one message: -EINVAL if there is nothing to commit to or it is not
+ * `base`'s, -EBUSY if one of the files is in use, -ENOSPC also for an image or a device
+ * that is too small, -ENOTSUP for an image that must not be emptied (unknown compat_features),
+ * -ECANCELED, or as qed_image_open().
+ */
+int qed_image_commit(const char *path, const struct qed_commit_options *options);
+
 #define QED_REBASE_UNSAFE  0x1u		/* only the name; nothing is compared */
 #define QED_REBASE_MISSING 0x2u		/* with UNSAFE: of the new chain files may
 					 * be missing */

@@ -10,6 +10,7 @@
 
 static const struct qedimg_command *const commands[] = {
 	&qedimg_check,
+	&qedimg_commit,
 	&qedimg_compact,
 	&qedimg_compare,
 	&qedimg_create,

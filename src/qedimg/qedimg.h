@@ -23,6 +23,7 @@ struct qedimg_command {
 };
 
 extern const struct qedimg_command qedimg_check;	/* check.c */
+extern const struct qedimg_command qedimg_commit;	/* commit.c */
 extern const struct qedimg_command qedimg_compact;	/* compact.c */
 extern const struct qedimg_command qedimg_compare;	/* compare.c */
 extern const struct qedimg_command qedimg_create;	/* create.c */

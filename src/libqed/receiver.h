@@ -1,0 +1,42 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* A disk that is written: a QED image, or a raw file that exists. */
+#ifndef QED_RECEIVER_H
+#define QED_RECEIVER_H
+
+#include "image.h"
+
+struct qed_receiver {
+	struct qed_image *image;	/* one of the two; null both: not open */
+	struct qed_file *file;
+	dev_t dev;
+	ino_t ino;
+};
+
+/*
+ * Opens and locks the QED image, or raw file, at `path` for writing, on a share of the
+ * engine, which has to outlive it.  If a raw file has less than `size` bytes it is made
+ * so long, durably; what is added reads as zeroes.  0, or -errno after one error
+ * message (-ENOSPC for a device or an image that is too small); it is to be closed
+ * then, too.
+ */
+int qed_receiver_open(struct qed_receiver *receiver, const char *path, bool raw,
+		      uint64_t size, struct qed_engine *engine,
+		      const struct qed_log *log);
+/* 0 or -errno of what closing has to do; nothing if it is not open. */
+int qed_receiver_close(struct qed_receiver *receiver);
+
+/*
+ * These block, never from a `done` callback, and may be called from several threads;
+ * ranges are inside the disk.  0 or -errno, not logged (but damage is).  After a sync
+ * what was written is durable, and the image clean.
+ */
+int qed_receiver_write(struct qed_receiver *receiver, const void *buf,
+		       uint64_t len, uint64_t disk_off);
+int qed_receiver_zero(struct qed_receiver *receiver, uint64_t disk_off,
+		      uint64_t len);
+int qed_receiver_sync(struct qed_receiver *receiver);
+
+/* Has a flush of it failed?  That was logged. */
+bool qed_receiver_failed(const struct qed_receiver *receiver);
+
+#endif

@@ -1,0 +1,141 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* qedimg commit, to a QED image and to a raw file, which is too short. */
+#include "config.h"
+
+#include "job.h"
+#include "merge.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#define KIB UINT64_C(1024)
+#define MID "mid.qed"
+
+static const char *const variants[] = { "empty", "keep", "deep", NULL };
+
+enum { EMPTY, KEEP, DEEP };
+
+/* What scene_make() has made goes down by one. */
+static void add_top(const struct scene *scene)
+{
+	if (rename(TOP, MID) < 0)
+		die(MID);
+	scene_image(scene, TOP, scene->disk_size, MID);
+	scene_write(TOP, 5, 2040 * KIB, 40 * KIB);
+	scene_write(TOP, 5, 50 * KIB, 7 * KIB);
+	scene_zero(TOP, 1000 * KIB, 8 * KIB);
+}
+
+static void prepare(const struct scene *scene)
+{
+	scene_make(scene);
+	/* A QED image is not made larger by this. */
+	if (scene->backing == BACKING_QED)
+		scene_poke(scene_base(scene), 48, scene->disk_size);
+	/* Over what the base has. */
+	scene_zero(TOP, 200 * KIB, 24 * KIB);
+	if (scene->variant == DEEP)
+		add_top(scene);
+}
+
+static int commit(const struct scene *scene, const struct job_env *env,
+		  enum qed_then then)
+{
+	const struct qed_commit_options options = {
+		.base = scene->variant == DEEP ? scene_base(scene) : NULL,
+		.then = then,
+		.log = env->log,
+		.job = env->job,
+	};
+
+	return qed_image_commit_engine(TOP, &options, env->engine);
+}
+
+static int run(const struct scene *scene, const struct job_env *env)
+{
+	return commit(scene, env,
+		      scene->variant == EMPTY ? QED_THEN_EMPTY : QED_THEN_KEEP);
+}
+
+/* Is the image empty, if it is to be? */
+static bool finished(const struct scene *scene, char message[700])
+{
+	struct walk *walk = walk_open(TOP);
+	bool empty = !walk->ntables && !walk->ndata && !walk->nleaked &&
+		     walk->size == walk->l1_off + walk->table_bytes;
+
+	walk_close(walk);
+	if (empty == (scene->variant == EMPTY))
+		return true;
+	return wrong(message, empty ? "the image was emptied" :
+				      "the image is not empty");
+}
+
+/*
+ * A part of a table that could not be read ahead is read again when it is needed;
+ * without a hole punched a QED image only takes up more space.
+ */
+static bool may_fail_qed(const struct fake_record *record)
+{
+	return (record->op == QED_OP_READ && record->len == 4096) ||
+	       record->op == QED_OP_PUNCH;
+}
+
+static bool may_fail_raw(const struct fake_record *record)
+{
+	return record->op == QED_OP_READ && record->len == 4096;
+}
+
+static const struct job commit_qed = {
+	.name = "commit-qed",
+	.variants = variants,
+	.backings = 1u << BACKING_QED,
+	.disks = { { TOP, JOB_UNCHANGED }, { "base.qed", JOB_EITHER } },
+	.prepare = prepare,
+	.run = run,
+	.finished = finished,
+	.may_fail = may_fail_qed,
+};
+
+static const struct job commit_raw = {
+	.name = "commit-raw",
+	.variants = variants,
+	.backings = 1u << BACKING_RAW,
+	.disks = { { TOP, JOB_UNCHANGED }, { "base.raw", JOB_EITHER } },
+	.prepare = prepare,
+	.run = run,
+	.finished = finished,
+	.may_fail = may_fail_raw,
+};
+
+/* --- removed ------------------------------------------------------------------------- */
+
+/* If the image is gone the base has to be what it will be: that is judged. */
+static int run_delete(const struct scene *scene, const struct job_env *env)
+{
+	if (access(TOP, F_OK) == 0)
+		return commit(scene, env, QED_THEN_DELETE);
+	qed_engine_destroy(env->engine);
+	return 0;
+}
+
+static bool is_removed(const struct scene *scene, char message[700])
+{
+	(void)scene;
+	return access(TOP, F_OK) < 0 ||
+	       wrong(message, "the image was not removed");
+}
+
+static const struct job commit_delete = {
+	.name = "commit-delete",
+	.backings = 1u << BACKING_RAW,
+	.disks = { { "base.raw", JOB_EITHER } },
+	.prepare = prepare,
+	.run = run_delete,
+	.finished = is_removed,
+	.may_fail = may_fail_raw,
+};
+
+const struct job *const jobs[] = { &commit_qed, &commit_raw, &commit_delete,
+				   NULL };
