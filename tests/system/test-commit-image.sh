@@ -6,7 +6,7 @@
 
 . "$(dirname "$0")/functions.sh"
 
-requires "$QEDIMG" qemu-img qemu-io jq
+requires "$QEDIMG" qemu-img qemu-io jq "$WAITFOR"
 
 mkdir "$TMP/work"
 cd "$TMP/work"
@@ -370,6 +370,7 @@ for base in base.raw base.qed; do
 				"$QEDIMG" commit -q top.qed 2>../err || status=$?
 			[ "$status" -ne 0 ] || break
 			cut_short=$((cut_short + 1))
+			"$WAITFOR" unlocked top.qed 60
 			[ $signal = KILL ] || image_clean top.qed
 			same_disk top.qed ../want.raw
 		done

@@ -5,7 +5,7 @@
 
 . "$(dirname "$0")/functions.sh"
 
-requires "$QEDIMG" qemu-img qemu-io jq
+requires "$QEDIMG" qemu-img qemu-io jq "$WAITFOR"
 
 mkdir "$TMP/work"
 cd "$TMP/work"
@@ -373,6 +373,7 @@ for image in big.qed big4k.qed; do
 				top.qed 2>err || status=$?
 			[ "$status" -ne 0 ] || break
 			cut_short=$((cut_short + 1))
+			"$WAITFOR" unlocked top.qed 60
 			[ $signal = KILL ] || image_clean top.qed
 			same_disk top.qed base.raw
 		done

@@ -14,12 +14,18 @@
  *	waitfor until PATH PID SECONDS COMMAND...
  *		until the command succeeds, which is run again whenever the
  *		file has changed; likewise
+ *	waitfor unlocked PATH SECONDS
+ *		until nobody has any of QEMU's byte locks on the image: a process
+ *		that was killed can leave them for a moment, until the kernel has
+ *		ended its io_uring
  *
  * Exit status 0, or 1 when it did not happen (in time).
  */
 #include <errno.h>
+#include <fcntl.h>
 #include <libgen.h>
 #include <poll.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdbool.h>
 #include <stdio.h>
@@ -198,8 +204,26 @@ static int wait_success(const char *path, const char *pid, long deadline)
 	return wait_until(command_succeeds, path, fd, POLLIN, pid, deadline);
 }
 
+static void on_alarm(int sig)
+{
+	(void)sig;
+}
+
+static int wait_unlocked(const char *path, unsigned seconds)
+{
+	struct sigaction act = { .sa_handler = on_alarm };
+	struct flock locks = { .l_type = F_WRLCK, .l_start = 100, .l_len = 200 };
+	int fd = open(path, O_RDWR | O_CLOEXEC);
+
+	sigaction(SIGALRM, &act, NULL);
+	alarm(seconds);
+	return fd >= 0 && fcntl(fd, F_OFD_SETLKW, &locks) == 0 ? 0 : 1;
+}
+
 int main(int argc, char **argv)
 {
+	if (argc == 4 && strcmp(argv[1], "unlocked") == 0)
+		return wait_unlocked(argv[2], (unsigned)atol(argv[3]));
 	if (argc == 4 && strcmp(argv[1], "exit") == 0)
 		return wait_exit(argv[2], now_ms() + atol(argv[3]) * 1000);
 	if (argc == 5 && strcmp(argv[1], "mount") == 0)
@@ -215,6 +239,7 @@ int main(int argc, char **argv)
 	}
 	fprintf(stderr, "usage: waitfor exit PID SECONDS\n"
 			"       waitfor mount|file PATH PID SECONDS\n"
-			"       waitfor until PATH PID SECONDS COMMAND...\n");
+			"       waitfor until PATH PID SECONDS COMMAND...\n"
+			"       waitfor unlocked PATH SECONDS\n");
 	return 2;
 }
