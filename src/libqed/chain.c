@@ -221,10 +221,9 @@ static void make_hints(struct qed_chain *chain)
 		qed_hints_init(&chain->hints, shift);
 }
 
-int qed_chain_open(struct qed_chain *chain, const char *path,
-		   const struct qed_open_options *options)
+int qed_chain_open_top(struct qed_chain *chain, const char *path,
+		       const struct qed_open_options *options)
 {
-	struct backing backing;
 	int ret;
 
 	chain->log = options->log;
@@ -235,9 +234,17 @@ int qed_chain_open(struct qed_chain *chain, const char *path,
 			      strerror(-ret));
 		return ret;
 	}
-	ret = open_top(chain, path, options);
-	if (ret < 0 || options->flags & QED_OPEN_NO_BACKING)
-		return ret;
+	return open_top(chain, path, options);
+}
+
+int qed_chain_open_rest(struct qed_chain *chain,
+			const struct qed_open_options *options)
+{
+	struct backing backing;
+	int ret = 0;
+
+	if (options->flags & QED_OPEN_NO_BACKING)
+		return 0;
 	while (ret == 0) {
 		backing = backing_of(chain, options);
 		if (!backing.name) {

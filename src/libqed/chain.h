@@ -23,12 +23,15 @@ struct qed_chain {
 /*
  * The caller has set chain->engine and ->counters, which stay its own; the rest is
  * zero.
- * Opens and locks every file of the chain, and loads the L1 tables of all but a
- * writable top image (its open may have to repair it first).  0, or -errno after
- * one error message; on failure too the chain is to be closed.
+ * qed_chain_open_top() opens and locks the top image, and loads its L1 table unless
+ * it is writable (its open may have to repair it first); qed_chain_open_rest() does
+ * it for all that is below.  0, or -errno after one error message; on failure too the
+ * chain is to be closed.
  */
-int qed_chain_open(struct qed_chain *chain, const char *path,
-		   const struct qed_open_options *options);
+int qed_chain_open_top(struct qed_chain *chain, const char *path,
+		       const struct qed_open_options *options);
+int qed_chain_open_rest(struct qed_chain *chain,
+			const struct qed_open_options *options);
 void qed_chain_close(struct qed_chain *chain);
 
 /*

@@ -72,15 +72,12 @@ static int write_entries(struct qed_scan *scan, const void *entries,
 
 int qed_check_clear_flag(struct qed_layer *layer)
 {
-	uint8_t buf[QED_HEADER_BYTES];
 	int ret = qed_file_flush(layer->source.file);
 
 	if (ret < 0)
 		return ret;
 	layer->header.features &= ~QED_FEATURE_NEED_CHECK;
-	qed_header_encode(&layer->header, buf);
-	ret = qed_file_write(layer->source.file, buf, sizeof(buf), 0);
-	return ret < 0 ? ret : qed_file_flush(layer->source.file);
+	return qed_layer_write_header(layer);
 }
 
 int qed_check_repair(struct qed_layer *layer, struct qed_check_result *result)

@@ -25,4 +25,12 @@ int qed_check_repair(struct qed_layer *layer, struct qed_check_result *result);
  */
 int qed_check_clear_flag(struct qed_layer *layer);
 
+/*
+ * What qed_image_check() does, on a layer that is open, writable if anything is to be
+ * mended, and in use by nobody else (its L1 table need not be loaded).
+ */
+int qed_check_layer(struct qed_layer *layer,
+		    const struct qed_check_options *options,
+		    struct qed_check_report *report);
+
 #endif

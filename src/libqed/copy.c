@@ -36,7 +36,7 @@ static void copy_end(struct qed_copy *copy, int err)
 
 	if (copy->backing || !copy->zeroed || !copy->len)
 		end += copy->tail;
-	if (!err)
+	if (!err && !copy->unwritten)
 		qed_alloc_note_written(&copy->image->alloc, end);
 	qed_spare_put(&copy->image->spares, copy->buf, copy->buf_len);
 	copy->done(copy, err);
@@ -106,6 +106,9 @@ static int start_data(struct qed_copy *copy, uint64_t head, uint64_t tail)
 
 	if (!copy->len && copy->zeroed && !copy->backing) {
 		copy->step = STEP_DATA;
+		copy->unwritten = copy->image->sparse;
+		if (copy->unwritten)
+			return 0;
 		return start_io(copy, QED_OP_GROW, copy->file_off,
 				clusters_len(copy), NULL, 0);
 	}
@@ -264,6 +267,7 @@ void qed_copy_start(struct qed_copy *copy)
 
 	measure(copy);
 	copy->copied = copy->gap = 0;
+	copy->unwritten = false;
 	copy->buf = NULL;
 	if (copy->backing) {
 		ret = start_fill(copy);

@@ -32,6 +32,7 @@ struct qed_copy {
 	uint64_t head, tail;		/* bytes to fill before and after */
 	uint64_t gap;			/* in buf between the two */
 	uint64_t copied;		/* of a fill that goes by chunks */
+	bool unwritten;			/* the file need not reach there yet */
 	char *buf;
 	size_t buf_len;
 	struct iovec buf_iov;

@@ -118,7 +118,7 @@ static int make_writable(struct qed_image *image, unsigned commit_seconds)
  * The engine goes first: its threads may still be on their way out of the
  * completion that ended the last request.
  */
-static void image_free(struct qed_image *image)
+void qed_image_discard(struct qed_image *image)
 {
 	qed_ticker_stop(image->ticker);
 	qed_engine_destroy(image->chain.engine);
@@ -173,9 +173,8 @@ static uint64_t buffer_size(const struct qed_image *image)
 	return qed_max(image->top->header.cluster_size, QED_SLICE_BYTES);
 }
 
-int qed_image_open_engine(const char *path,
-			  const struct qed_open_options *options,
-			  struct qed_engine *engine, struct qed_image **out)
+int qed_image_begin(const char *path, const struct qed_open_options *options,
+		    struct qed_engine *engine, struct qed_image **out)
 {
 	struct qed_image *image = image_alloc();
 	int ret;
@@ -191,21 +190,44 @@ int qed_image_open_engine(const char *path,
 	image->detect_zeroes = options->flags & QED_OPEN_DETECT_ZEROES;
 	image->chain.engine = engine;
 	image->chain.counters = &image->counters;
-	ret = qed_chain_open(&image->chain, path, options);
-	if (ret == 0) {
-		image->top = image->chain.layers[0];
-		image->size = qed_round_up(image->top->size, QED_SECTOR);
-		qed_spares_set_buffer(&image->spares, buffer_size(image));
-	}
-	if (ret == 0 && options->flags & QED_OPEN_RDWR)
-		ret = make_writable(image, options->commit_seconds);
+	ret = qed_chain_open_top(&image->chain, path, options);
 	if (ret < 0) {
-		image_free(image);
+		qed_image_discard(image);
 		return ret;
 	}
-	warn_need_check(image);
+	image->top = image->chain.layers[0];
 	*out = image;
 	return 0;
+}
+
+int qed_image_finish(struct qed_image *image,
+		     const struct qed_open_options *options)
+{
+	int ret = qed_chain_open_rest(&image->chain, options);
+
+	image->size = qed_round_up(image->top->size, QED_SECTOR);
+	qed_spares_set_buffer(&image->spares, buffer_size(image));
+	if (ret == 0 && options->flags & QED_OPEN_RDWR)
+		ret = make_writable(image, options->commit_seconds);
+	if (ret == 0)
+		warn_need_check(image);
+	return ret;
+}
+
+int qed_image_open_engine(const char *path,
+			  const struct qed_open_options *options,
+			  struct qed_engine *engine, struct qed_image **out)
+{
+	int ret = qed_image_begin(path, options, engine, out);
+
+	if (ret < 0)
+		return ret;
+	ret = qed_image_finish(*out, options);
+	if (ret < 0) {
+		qed_image_discard(*out);
+		*out = NULL;
+	}
+	return ret;
 }
 
 /* Waits for the last commit, which also clears NEED_CHECK. */
@@ -231,7 +253,7 @@ int qed_image_close(struct qed_image *image)
 	image->ticker = NULL;
 	if (image->writable)
 		ret = clean(image);
-	image_free(image);
+	qed_image_discard(image);
 	return ret;
 }
 

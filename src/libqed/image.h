@@ -32,6 +32,21 @@ int qed_image_open_engine(const char *path,
 			  const struct qed_open_options *options,
 			  struct qed_engine *engine, struct qed_image **image);
 
+/*
+ * The two halves of it, for a job that looks at the top image, or changes it, before
+ * it is ready for requests.  After the first only image->chain.layers[0] is open, and
+ * locked; the second opens what is below, and takes image->size from the layer's.
+ * 0, or -errno after one message; when the second fails the image is still to be
+ * discarded.
+ */
+int qed_image_begin(const char *path, const struct qed_open_options *options,
+		    struct qed_engine *engine, struct qed_image **image);
+int qed_image_finish(struct qed_image *image,
+		     const struct qed_open_options *options);
+
+/* Frees the handle, its engine and locks, and writes nothing any more. */
+void qed_image_discard(struct qed_image *image);
+
 struct qed_image {
 	struct qed_chain chain;
 	struct qed_layer *top;		/* chain.layers[0] */
@@ -49,6 +64,9 @@ struct qed_image {
 	bool zero_entries;		/* constant once requests run: what is
 					 * zeroed gets zero clusters, as another
 					 * backing file will be below */
+	bool sparse;			/* constant once requests run: clusters
+					 * that are preallocated get a place,
+					 * but no space on the host */
 	struct qed_claims clusters;	/* being allocated, by cluster number */
 	struct qed_claims tables;	/* being allocated, by L1 index */
 	struct qed_ticker *ticker;	/* or null: commits at flushes only */

@@ -204,6 +204,17 @@ int qed_layer_read_header(struct qed_file *file, struct qed_header *header,
 	return ret;
 }
 
+int qed_layer_write_header(struct qed_layer *layer)
+{
+	struct qed_file *file = layer->source.file;
+	uint8_t buf[QED_HEADER_BYTES];
+	int ret;
+
+	qed_header_encode(&layer->header, buf);
+	ret = qed_file_write(file, buf, sizeof(buf), 0);
+	return ret < 0 ? ret : qed_file_flush(file);
+}
+
 static int by_offset(const void *a, const void *b)
 {
 	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;

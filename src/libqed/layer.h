@@ -51,6 +51,12 @@ void qed_layer_destroy(struct qed_layer *layer);
 int qed_layer_read_header(struct qed_file *file, struct qed_header *header,
 			  char **name);
 
+/*
+ * Makes the header durable as layer->header has it, the backing name apart.  What it
+ * relies on has to be durable before.  Blocks; nobody else writes it.  0 or -errno.
+ */
+int qed_layer_write_header(struct qed_layer *layer);
+
 /* Reads the L1 table.  After any repair of the file. */
 int qed_layer_load_l1(struct qed_layer *layer);
 

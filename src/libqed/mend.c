@@ -106,16 +106,6 @@ static enum qed_fault_action action_for(const struct qed_repair *r,
 
 /* --- changing the image -------------------------------------------------------- */
 
-static int write_header(struct qed_repair *r)
-{
-	uint8_t buf[QED_HEADER_BYTES];
-	int ret;
-
-	qed_header_encode(&r->layer->header, buf);
-	ret = qed_file_write(r->file, buf, sizeof(buf), 0);
-	return ret < 0 ? ret : qed_file_flush(r->file);
-}
-
 int qed_repair_prepare(struct qed_repair *r)
 {
 	int ret = 0;
@@ -124,7 +114,7 @@ int qed_repair_prepare(struct qed_repair *r)
 		return 0;
 	if (r->layer->header.autoclear_features) {
 		r->layer->header.autoclear_features = 0;
-		ret = write_header(r);
+		ret = qed_layer_write_header(r->layer);
 	}
 	r->header_ready = ret == 0;
 	return ret;
@@ -418,6 +408,35 @@ static int check_options(const char *path,
 	return -EINVAL;
 }
 
+static int run_open(struct qed_repair *r)
+{
+	int ret;
+
+	r->buf = malloc(QED_REPAIR_BYTES);
+	ret = r->buf ? run(r) : qed_repair_complain(r, -ENOMEM, "check");
+	qed_scan_fini(&r->scan);
+	qed_undo_close(&r->undo);
+	qed_leaks_fini(r);
+	qed_copies_fini(r);
+	free(r->buf);
+	return ret;
+}
+
+int qed_check_layer(struct qed_layer *layer,
+		    const struct qed_check_options *options,
+		    struct qed_check_report *report)
+{
+	struct qed_repair r = {
+		.options = options,
+		.report = report,
+		.file = layer->source.file,
+		.layer = layer,
+	};
+
+	memset(report, 0, sizeof(*report));
+	return run_open(&r);
+}
+
 static int check_image(struct qed_repair *r, const char *path,
 		       struct qed_engine *engine)
 {
@@ -426,14 +445,8 @@ static int check_image(struct qed_repair *r, const char *path,
 
 	if (ret < 0)
 		return ret;
-	r->buf = malloc(QED_REPAIR_BYTES);
-	ret = r->buf ? run(r) : qed_repair_complain(r, -ENOMEM, "check");
-	qed_scan_fini(&r->scan);
-	qed_undo_close(&r->undo);
+	ret = run_open(r);
 	qed_layer_destroy(r->layer);
-	qed_leaks_fini(r);
-	qed_copies_fini(r);
-	free(r->buf);
 	return ret;
 }
 
