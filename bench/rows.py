@@ -6,8 +6,7 @@ import os
 import shutil
 
 import sparse
-from command import run
-from datasets import GIB, MIB, copy_pieces, random_file
+from datasets import GIB
 
 TIB = 1 << 40
 
@@ -103,117 +102,4 @@ class Compact(Row):
             raise RuntimeError(f"{name} is not as short as it could be")
 
 
-class Overlay(Row):
-    """An overlay with every second MiB of a disk, over a raw file with all; several
-    rows have them in common."""
-
-    goal = 1.5
-    space = 3 << 10
-    prefix = "overlay-"
-
-    def path(self, name):
-        return super().path(self.prefix + name)
-
-    def make(self):
-        if os.path.exists(self.path("top.qed")):
-            return
-        size = 16 if self.quick else 1024
-        mine = range(0, size, 2)
-        random_file(self.path("base.raw"), size * MIB)
-        random_file(self.path("all.raw"), size * MIB)
-        copy_pieces(self.path("all.raw"), self.path("mine.raw"), size * MIB,
-                    mine)
-        os.remove(self.path("all.raw"))
-        run("qemu-img", "convert", "-f", "raw", "-O", "qed",
-            self.path("mine.raw"), self.path("top.qed"))
-        os.remove(self.path("mine.raw"))
-        run("qemu-img", "rebase", "-u", "-f", "qed", "-F", "raw", "-b",
-            self.path("base.raw"), self.path("top.qed"))
-
-    def before(self, tool):
-        """A copy, of which nothing is left to be written back."""
-        shutil.copyfile(self.path("top.qed"), self.path("work.qed"))
-        with open(self.path("work.qed"), "rb") as file:
-            os.fsync(file.fileno())
-
-    def inputs(self):
-        return [self.path("base.raw"), self.path("work.qed")]
-
-    def same(self, one, other):
-        """Raises RuntimeError unless two QED images have the same disk."""
-        run("qemu-img", "compare", "-q", "-f", "qed", "-F", "qed",
-            self.path(one), self.path(other))
-
-
-class Commit(Overlay):
-    """Both keep the overlay: qemu-img 7.2 cannot empty it."""
-
-    name = "commit"
-    title = "commit 512 MiB to a raw file"
-    prefix = "commit-"          # it changes the raw file
-
-    def command(self, tool):
-        return ["commit", "-q", "-d", "-f", "qed", self.path("work.qed")]
-
-
-class Rebase(Overlay):
-    """To a base that differs in a few places."""
-
-    name = "rebase"
-    title = "rebase an overlay of 1 GiB"
-
-    def make(self):
-        super().make()
-        shutil.copyfile(self.path("base.raw"), self.path("other.raw"))
-        with open(self.path("other.raw"), "r+b") as file:
-            for at in range(MIB, os.path.getsize(file.name), 16 * MIB):
-                file.seek(at)
-                file.write(os.urandom(MIB // 4))
-
-    def inputs(self):
-        return super().inputs() + [self.path("other.raw")]
-
-    def command(self, tool):
-        return ["rebase", "-q", "-f", "qed", "-F", "raw", "-b",
-                self.path("other.raw"), self.path("work.qed")]
-
-    def verify(self, tool):
-        self.same("work.qed", "top.qed")
-
-
-class Flatten(Overlay):
-    """Half of the disk is copied."""
-
-    name = "flatten"
-    title = "rebase to no backing file, 512 MiB"
-
-    def command(self, tool):
-        return ["rebase", "-q", "-f", "qed", "-b", "", self.path("work.qed")]
-
-    def verify(self, tool):
-        self.same("work.qed", "top.qed")
-
-
-class Compare(Overlay):
-    """The same disk in two images."""
-
-    name = "compare"
-    title = "compare 1 GiB with an overlay"
-
-    def make(self):
-        super().make()
-        run("qemu-img", "convert", "-f", "qed", "-O", "qed",
-            self.path("top.qed"), self.path("flat.qed"))
-
-    def before(self, tool):
-        pass
-
-    def inputs(self):
-        return [self.path(name) for name in ("base.raw", "top.qed", "flat.qed")]
-
-    def command(self, tool):
-        return ["compare", "-q", "-f", "qed", "-F", "qed",
-                self.path("top.qed"), self.path("flat.qed")]
-
-
-ALL = (CheckFull, Commit, Compact, Compare, Flatten, Rebase)
+ALL = (CheckFull, Compact)

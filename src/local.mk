@@ -88,6 +88,10 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/repair.h \
 	%D%/libqed/request.c \
 	%D%/libqed/request.h \
+	%D%/libqed/resize.c \
+	%D%/libqed/resize.h \
+	%D%/libqed/shrink.c \
+	%D%/libqed/shrink.h \
 	%D%/libqed/scan.c \
 	%D%/libqed/scan.h \
 	%D%/libqed/seek.c \
@@ -152,11 +156,14 @@ endif
 	%D%/qedimg/measure.c \
 	%D%/qedimg/picture.c \
 	%D%/qedimg/picture.h \
+	%D%/qedimg/preallocation.c \
+	%D%/qedimg/preallocation.h \
 	%D%/qedimg/progress.c \
 	%D%/qedimg/progress.h \
 	%D%/qedimg/qedimg.c \
 	%D%/qedimg/qedimg.h \
 	%D%/qedimg/rebase.c \
+	%D%/qedimg/resize.c \
 	%D%/qedimg/size.c \
 	%D%/qedimg/size.h \
 	%D%/qedimg/text.c

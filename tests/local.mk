@@ -84,7 +84,8 @@ job_programs = \
 	%D%/jobs/job-check \
 	%D%/jobs/job-commit \
 	%D%/jobs/job-compact \
-	%D%/jobs/job-rebase
+	%D%/jobs/job-rebase \
+	%D%/jobs/job-resize
 
 job_sources = \
 	%D%/jobs/controls.c \
@@ -107,6 +108,8 @@ job_sources = \
 %C%_jobs_job_compact_LDADD = libqed-core.la
 %C%_jobs_job_rebase_SOURCES = %D%/jobs/job-rebase.c $(job_sources)
 %C%_jobs_job_rebase_LDADD = libqed-core.la
+%C%_jobs_job_resize_SOURCES = %D%/jobs/job-resize.c $(job_sources)
+%C%_jobs_job_resize_LDADD = libqed-core.la
 
 LIBRARY_TESTS += $(job_programs)
 
@@ -153,6 +156,7 @@ system_tests = \
 	%D%/system/test-qedimg.sh \
 	%D%/system/test-random.sh \
 	%D%/system/test-rebase.sh \
+	%D%/system/test-resize.sh \
 	%D%/system/test-stats.sh \
 	%D%/system/test-unmount.sh \
 	%D%/system/test-uring.sh

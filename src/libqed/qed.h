@@ -410,6 +410,54 @@ struct qed_rebase_options {
  */
 int qed_image_rebase(const char *path,
 		     const struct qed_rebase_options *options);
+/* Where the clusters of a new part of a disk are. */
+enum qed_preallocation {
+	QED_PREALLOCATION_OFF,		/* nowhere, until they are written */
+	QED_PREALLOCATION_METADATA,	/* they have a place in the file, but no
+					 * space on the host */
+	QED_PREALLOCATION_FALLOC,	/* the host has reserved their space */
+	QED_PREALLOCATION_FULL,		/* zeroes have been written there */
+};
+
+enum qed_resize_by {
+	QED_RESIZE_TO,			/* `size` is the new size */
+	QED_RESIZE_MORE,		/* it is added to the old one */
+	QED_RESIZE_LESS,		/* it is taken off */
+};
+
+#define QED_RESIZE_SHRINK 0x1u		/* what lies behind the end may go */
+
+struct qed_resize_options {
+	uint64_t size;			/* bytes; the new size is rounded up to
+					 * 512 */
+	enum qed_resize_by by;
+	uint32_t flags;			/* QED_RESIZE_* */
+	enum qed_preallocation preallocation;	/* of what is added */
+	enum qed_io_engine io;
+	struct qed_log log;
+	const struct qed_job *job;	/* or null */
+};
+
+/*
+ * Gives the disk of the image at `path` another size, durably.
+ *
+ * What is added reads as zeroes, whatever a longer backing file or an older, longer
+ * disk had there; the backing files are opened for that.  The size changes last: a
+ * failure or an interruption leaves the disk as it was.
+ *
+ * What is cut off is gone for good, and its space is given back; no backing file is
+ * opened.  The image must be free of corruptions, and without unknown compat_features
+ * bits, which may be about clusters that no table names.  The size changes after the
+ * mappings; interrupted before that, the disk has its old size and has lost some or all
+ * of what was to go; the same call goes on from there.  With QED_RESIZE_SHRINK and the
+ * size that the disk has already, what an interrupted call has not given back is.
+ *
+ * 0, or -errno after one message: -EINVAL for a size that is 0 or that the geometry does
+ * not allow, or for a smaller one without QED_RESIZE_SHRINK; -EUCLEAN, -EBUSY,
+ * -ECANCELED, -ENOTSUP, or as qed_image_open() and qed_image_check().
+ */
+int qed_image_resize(const char *path,
+		     const struct qed_resize_options *options);
 
 /* What can be wrong with an entry of a table, and leaks. */
 enum qed_fault_kind {

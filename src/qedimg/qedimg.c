@@ -19,6 +19,7 @@ static const struct qedimg_command *const commands[] = {
 	&qedimg_map,
 	&qedimg_measure,
 	&qedimg_rebase,
+	&qedimg_resize,
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))

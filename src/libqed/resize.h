@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Giving an image's disk another size. */
+#ifndef QED_RESIZE_H
+#define QED_RESIZE_H
+
+#include "engine.h"
+
+/*
+ * qed_image_resize() on an engine of the caller's, which it owns, also on failure:
+ * how tests plug theirs in.
+ */
+int qed_image_resize_engine(const char *path,
+			    const struct qed_resize_options *options,
+			    struct qed_engine *engine);
+
+#endif
