@@ -16,6 +16,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/arrange.h \
 	%D%/libqed/backing.c \
 	%D%/libqed/backing.h \
+	%D%/libqed/builder.c \
+	%D%/libqed/builder.h \
 	%D%/libqed/chain.c \
 	%D%/libqed/chain.h \
 	%D%/libqed/check.c \
@@ -30,6 +32,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/copier.c \
 	%D%/libqed/copier.h \
 	%D%/libqed/copies.c \
+	%D%/libqed/convert.c \
+	%D%/libqed/convert.h \
 	%D%/libqed/copy.c \
 	%D%/libqed/copy.h \
 	%D%/libqed/create.c \
@@ -75,6 +79,10 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/owners.c \
 	%D%/libqed/owners.h \
 	%D%/libqed/pack.c \
+	%D%/libqed/origin.c \
+	%D%/libqed/origin.h \
+	%D%/libqed/pieces.c \
+	%D%/libqed/plan.c \
 	%D%/libqed/probe.h \
 	%D%/libqed/read.c \
 	%D%/libqed/rebase.c \
@@ -101,10 +109,17 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/spare.h \
 	%D%/libqed/stats.c \
 	%D%/libqed/stats.h \
+	%D%/libqed/stream.c \
+	%D%/libqed/stream.h \
 	%D%/libqed/sync.c \
 	%D%/libqed/sync.h \
 	%D%/libqed/table.c \
 	%D%/libqed/table.h \
+	%D%/libqed/target-file.c \
+	%D%/libqed/target-qed.c \
+	%D%/libqed/target-stream.c \
+	%D%/libqed/target.c \
+	%D%/libqed/target.h \
 	%D%/libqed/ticker.c \
 	%D%/libqed/ticker.h \
 	%D%/libqed/transfer.c \
@@ -149,7 +164,11 @@ endif
 	%D%/qedimg/common.h \
 	%D%/qedimg/compact.c \
 	%D%/qedimg/compare.c \
+	%D%/qedimg/convert.c \
+	%D%/qedimg/copying.c \
+	%D%/qedimg/copying.h \
 	%D%/qedimg/create.c \
+	%D%/qedimg/dd.c \
 	%D%/qedimg/info.c \
 	%D%/qedimg/list.c \
 	%D%/qedimg/map.c \

@@ -135,6 +135,7 @@ system_tests = \
 	%D%/system/test-compact.sh \
 	%D%/system/test-compare.sh \
 	%D%/system/test-completion.sh \
+	%D%/system/test-convert.sh \
 	%D%/system/test-discard.sh \
 	%D%/system/test-e2e.sh \
 	%D%/system/test-failure.sh \

@@ -275,7 +275,7 @@ static int write_image(struct qed_newfile *newfile,
 	int ret = qed_create_write_header(file, header, backing);
 
 	if (!ret)
-		ret = qed_file_extend(file, header->l1_table_offset +
+		ret = qed_file_lengthen(file, header->l1_table_offset +
 					    header->table_bytes);
 	if (ret)
 		qed_log_write(newfile->log, QED_LOG_ERROR,

@@ -58,6 +58,8 @@ static void prepare(struct io_uring_sqe *sqe, struct qed_io *io)
 					(off_t)io->len);
 		break;
 	case QED_OP_CUT:
+	case QED_OP_CLONE:
+	case QED_OP_COPY:
 		assert(!"done by qed_engine_try_now()");
 		break;
 	}

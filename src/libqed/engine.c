@@ -8,6 +8,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/fs.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 /*
@@ -36,6 +38,24 @@ static int64_t result_of(int64_t ret)
 	return ret < 0 ? -errno : ret;
 }
 
+static int64_t attempt_clone(const struct qed_io *io)
+{
+	struct file_clone_range range = { .src_fd = io->from->fd,
+					  .src_offset = io->from_off,
+					  .src_length = io->len,
+					  .dest_offset = io->file_off };
+
+	return result_of(ioctl(qed_engine_fd(io), FICLONERANGE, &range));
+}
+
+static int64_t attempt_copy(const struct qed_io *io)
+{
+	off_t from = (off_t)io->from_off, to = (off_t)io->file_off;
+
+	return result_of(copy_file_range(io->from->fd, &from, qed_engine_fd(io),
+					 &to, io->left, 0));
+}
+
 int64_t qed_engine_attempt(const struct qed_io *io)
 {
 	int fd = qed_engine_fd(io);
@@ -59,6 +79,10 @@ int64_t qed_engine_attempt(const struct qed_io *io)
 		return result_of(fallocate(fd, 0, off, (off_t)io->len));
 	case QED_OP_CUT:
 		return result_of(ftruncate(fd, off));
+	case QED_OP_CLONE:
+		return attempt_clone(io);
+	case QED_OP_COPY:
+		return attempt_copy(io);
 	}
 	return -EINVAL;
 }
@@ -68,8 +92,9 @@ int64_t qed_engine_try_now(struct qed_engine *engine, struct qed_io *io)
 	int64_t ret;
 
 	(void)engine;
-	/* Only blocking callers cut files: it need not go through a ring. */
-	if (io->op == QED_OP_CUT)
+	/* Only blocking callers do these: they need not go through a ring. */
+	if (io->op == QED_OP_CUT || io->op == QED_OP_CLONE ||
+	    io->op == QED_OP_COPY)
 		return qed_engine_attempt(io);
 	/* Growing costs no more than a write that extends the file. */
 	if ((io->op == QED_OP_WRITE || io->op == QED_OP_GROW) &&

@@ -19,6 +19,8 @@ enum qed_op {
 	QED_OP_PUNCH,
 	QED_OP_GROW,
 	QED_OP_CUT,
+	QED_OP_CLONE,
+	QED_OP_COPY,
 };
 
 /* One operation on one file; file.h says who fills what and for how long. */
@@ -28,6 +30,8 @@ struct qed_io {
 	uint64_t len;
 	struct iovec *iov;
 	int iovcnt;
+	struct qed_file *from;		/* CLONE, COPY */
+	uint64_t from_off;
 	void (*done)(struct qed_io *io, int err);
 
 	/* private to file.c */
@@ -66,9 +70,9 @@ void qed_file_attempted(struct qed_io *io, int64_t result);
 /*
  * What the engines share (engine.c): the descriptor of an operation's file, one
  * blocking attempt by plain system calls, and one that does not wait for the
- * disk (reads of cached pages; writes into the page cache, growth and cuts, the
- * first two not on an engine's own thread, which says so once by
- * qed_engine_enter_thread()).
+ * disk (reads of cached pages; writes into the page cache, growth, and what only
+ * blocking callers ask for: cuts, clones and copies; the first two not on an
+ * engine's own thread, which says so once by qed_engine_enter_thread()).
  */
 int qed_engine_fd(const struct qed_io *io);
 int qed_engine_iovcnt(const struct qed_io *io);

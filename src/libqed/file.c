@@ -181,6 +181,16 @@ static void consume(struct qed_io *io, uint64_t n)
 	}
 }
 
+static int copied(struct qed_io *io, uint64_t n)
+{
+	if (n == 0)
+		return -EIO;	/* there is less to copy than was said */
+	io->left -= n;
+	io->file_off += n;
+	io->from_off += n;
+	return io->left ? QED_PENDING : 0;
+}
+
 /*
  * Takes in one attempt's result: QED_PENDING if another is due, else how the
  * operation ended.
@@ -193,6 +203,8 @@ static int account(struct qed_io *io, int64_t result)
 		return qed_file_extend(io->file, io->file_off + io->len);
 	if (result < 0)
 		return (int)result;
+	if (io->op == QED_OP_COPY)
+		return copied(io, (uint64_t)result);
 	if (io->op != QED_OP_READ && io->op != QED_OP_WRITE)
 		return 0;
 	if (result == 0) {
@@ -345,6 +357,30 @@ int qed_file_lengthen(struct qed_file *file, uint64_t size)
 	if (file->block_device)
 		return -ENOSPC;
 	return qed_file_run(file, QED_OP_CUT, size, 0);
+}
+
+static int run_from(struct qed_file *file, enum qed_op op, uint64_t file_off,
+		    uint64_t len, struct qed_file *from, uint64_t from_off)
+{
+	struct run run = { .io = { .op = op,
+				   .file_off = file_off,
+				   .len = len,
+				   .from = from,
+				   .from_off = from_off } };
+
+	return run_wait(file, &run);
+}
+
+int qed_file_clone(struct qed_file *file, uint64_t file_off, uint64_t len,
+		   struct qed_file *from, uint64_t from_off)
+{
+	return run_from(file, QED_OP_CLONE, file_off, len, from, from_off);
+}
+
+int qed_file_copy(struct qed_file *file, uint64_t file_off, uint64_t len,
+		  struct qed_file *from, uint64_t from_off)
+{
+	return run_from(file, QED_OP_COPY, file_off, len, from, from_off);
 }
 
 int qed_file_zero(struct qed_file *file, uint64_t file_off, uint64_t len)

@@ -59,9 +59,11 @@ int qed_file_size(struct qed_file *file, uint64_t *size);
  *   GROW   reserves [file_off, file_off + len), extending the file to its end;
  *          never shrinks it, harmless beside concurrent writes unless
  *          qed_file_grows_by_truncate()
- *   CUT    makes file_off the file's size; by qed_file_cut() and
- *          qed_file_lengthen() alone, since an engine may do it on the calling
- *          thread, and nobody else may use the file
+ *   CUT    makes file_off the file's size; nobody else may use the file
+ *   CLONE  shares the space of [from_off, from_off + len) of `from`
+ *   COPY   copies it, or shares it, as the host sees fit
+ * The last three are for the blocking functions below alone, since an engine may do
+ * them on the calling thread.
  * Returns 0 or -errno if the operation is over (`done` is not called then), or
  * QED_PENDING: `done(io, err)` will be called from an engine's thread, never
  * from inside this call.
@@ -97,6 +99,17 @@ int qed_file_lengthen(struct qed_file *file, uint64_t size);
  * file.  Blocks, as those above.  0 or -errno.
  */
 int qed_file_zero(struct qed_file *file, uint64_t file_off, uint64_t len);
+
+/*
+ * Makes [file_off, file_off + len) hold what `from` has at from_off: by sharing its
+ * space, or (copy) by what the host does best.  Blocks.  0, or -errno, such as
+ * -EOPNOTSUPP, -EXDEV or -EINVAL where the host cannot do it with these files and
+ * offsets; then some of the range may have been copied.
+ */
+int qed_file_clone(struct qed_file *file, uint64_t file_off, uint64_t len,
+		   struct qed_file *from, uint64_t from_off);
+int qed_file_copy(struct qed_file *file, uint64_t file_off, uint64_t len,
+		  struct qed_file *from, uint64_t from_off);
 
 /*
  * Where the next byte at or after `file_off` is that the host has stored, or that

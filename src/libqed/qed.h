@@ -632,6 +632,58 @@ struct qed_difference {
 int qed_compare(struct qed_image *image1, struct qed_image *image2, bool strict,
 		const struct qed_job *job, struct qed_difference *difference);
 
+#define QED_CONVERT_IN_PLACE       0x1u	/* write into the target that is there;
+					 * a block device or pipe always is */
+#define QED_CONVERT_TARGET_IS_ZERO 0x2u	/* it reads as zeroes already */
+#define QED_CONVERT_UNSAFE         0x4u	/* sync nothing: the target is complete
+					 * only once the host has written it */
+#define QED_CONVERT_OFFLOAD        0x8u	/* let the host copy what is data, zeroes
+					 * included (copy_file_range) */
+#define QED_CONVERT_SCAN           0x10u	/* look for zeroes also where data could
+					 * be shared with the source's file */
+
+struct qed_convert_options {
+	struct qed_image *const *sources;	/* open images: their disks, one
+					 * after the other; */
+	unsigned nsources;
+	int input;			/* or, if nsources is 0, a descriptor that
+					 * is read to its end */
+	uint64_t skip, len;		/* the part of the disks to be copied; cut
+					 * to what there is.  Not of an input */
+	const char *format;		/* the target's: "raw" or "qed" */
+	/* Of a new QED target: geometry and backing file; no size, no log.  With a
+	 * backing file only what differs from its disk is written. */
+	struct qed_create_options image;
+	uint32_t flags;			/* QED_CONVERT_* */
+	uint64_t sparse_size;		/* bytes, a multiple of 512: shorter runs of
+					 * zeroes count as data; 0: all is data */
+	uint64_t max_size;		/* a larger disk is refused */
+	unsigned nworkers;		/* threads; 0: the library's choice */
+	enum qed_io_engine io;
+	struct qed_log log;
+	const struct qed_job *job;	/* or null */
+};
+
+/* Defaults: all of the disks, to raw, zeroes left out. */
+void qed_convert_options_init(struct qed_convert_options *options);
+
+/*
+ * Copies a disk to `path`.  A new file has no name until it is complete and (unless
+ * UNSAFE) durable, then it replaces what is there; one that is written in place, a
+ * block device, and a pipe ("-" is standard output) are incomplete after a failure.
+ * Zeroes are left out of files, where they are runs of sparse_size bytes, and space is
+ * shared with the sources' files where the host can do that.  Nothing is left of what
+ * an existing target held up to the disk's size; what is behind that stays.
+ *
+ * The disk's size is rounded up to 512 bytes; that of an input is known only at its
+ * end.  0, or -errno after one message: -ECANCELED, -EBUSY the target is in use, -EINVAL
+ * it is a file of a source's or the backing file's chain or the options make no sense,
+ * -ENOSPC it or its host is too small, -EFBIG the disk is larger than max_size, or as
+ * open(2), read(2), write(2) say.
+ */
+int qed_image_convert(const char *path,
+		      const struct qed_convert_options *options);
+
 struct qed_measurement {
 	uint64_t required;		/* bytes of a file with what is data now */
 	uint64_t fully_allocated;	/* and of one with data everywhere */

@@ -26,7 +26,9 @@ extern const struct qedimg_command qedimg_check;	/* check.c */
 extern const struct qedimg_command qedimg_commit;	/* commit.c */
 extern const struct qedimg_command qedimg_compact;	/* compact.c */
 extern const struct qedimg_command qedimg_compare;	/* compare.c */
+extern const struct qedimg_command qedimg_convert;	/* convert.c */
 extern const struct qedimg_command qedimg_create;	/* create.c */
+extern const struct qedimg_command qedimg_dd;		/* dd.c */
 extern const struct qedimg_command qedimg_info;		/* info.c */
 extern const struct qedimg_command qedimg_list;		/* list.c */
 extern const struct qedimg_command qedimg_map;		/* map.c */

@@ -43,6 +43,9 @@ static int kind_of(enum qed_op op)
 		return EVENT_FLUSH;
 	case QED_OP_READ:
 		break;
+	case QED_OP_CLONE:
+	case QED_OP_COPY:
+		abort();		/* no job that is explored does these */
 	}
 	return -1;
 }

@@ -20,7 +20,7 @@
 #include "engine.h"
 #include "file.h"
 
-#define FAKE_OPS      6			/* values of enum qed_op */
+#define FAKE_OPS      8			/* values of enum qed_op */
 #define FAKE_ANY_FILE NULL
 
 struct fake;
