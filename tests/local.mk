@@ -136,6 +136,7 @@ system_tests = \
 	%D%/system/test-compare.sh \
 	%D%/system/test-completion.sh \
 	%D%/system/test-convert.sh \
+	%D%/system/test-dd.sh \
 	%D%/system/test-discard.sh \
 	%D%/system/test-e2e.sh \
 	%D%/system/test-failure.sh \
