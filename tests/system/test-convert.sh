@@ -32,8 +32,8 @@ refused() {
 
 convert() {
 	"$QEDIMG" convert "$@" >../out 2>../err || fail "convert $*: $(cat ../err)"
-	[ ! -s ../out ] && [ ! -s ../err ] ||
-		fail "convert $*: says $(cat ../out ../err)"
+	cat ../out ../err >../said
+	[ ! -s ../said ] || fail "convert $*: says $(cat ../said)"
 	[ -z "$(find . -name '.qed-*')" ] || fail "a temporary file is left"
 }
 

@@ -128,7 +128,7 @@ for command in $commands; do
 	[ "$command" != list ] || continue	# it takes no image
 	refused 'name of the image is missing' '' "$command"
 	# One takes operands, one any number of names: they have tests of theirs.
-	[ "$command" != dd ] && [ "$command" != convert ] || continue
+	case $command in dd | convert) continue ;; esac
 	refused "unexpected argument '" x.qed \
 		"$command" x.qed 1M surplus
 	[ "$command" != check ] || continue	# then it ends with 63
