@@ -45,7 +45,7 @@ struct qed_transfer_state {
 	bool stop;			/* under lock */
 	int result;			/* under lock */
 	uint64_t result_number;		/* under lock: of the piece it is of */
-	uint64_t done;			/* under lock: bytes */
+	uint64_t done, total;		/* under lock: bytes */
 };
 
 /* The end of a piece decides how the job ends, unless an earlier one does. */
@@ -77,6 +77,7 @@ static bool next_piece(struct worker *worker)
 	}
 	pthread_mutex_lock(&state->lock);
 	state->done += passed;
+	state->total = transfer->total;	/* plan may have raised it */
 	if (ret == 0)
 		worker->number = state->planned++;
 	else if (ret < 0)
@@ -221,11 +222,11 @@ static void watch(struct qed_transfer *transfer)
 
 	pthread_mutex_lock(&state->lock);
 	while (state->running) {
-		uint64_t done = state->done;
+		uint64_t done = state->done, total = state->total;
 		int ret;
 
 		pthread_mutex_unlock(&state->lock);
-		ret = qed_job_step(transfer->job, done, transfer->total);
+		ret = qed_job_step(transfer->job, done, total);
 		pthread_mutex_lock(&state->lock);
 		if (ret < 0)
 			note_result_locked(state, ret, NO_PIECE - 1);
@@ -261,7 +262,7 @@ static void state_fini(struct qed_transfer_state *state)
 
 int qed_transfer_run(struct qed_transfer *transfer)
 {
-	struct qed_transfer_state state = { .result = 0 };
+	struct qed_transfer_state state = { .total = transfer->total };
 	int ret;
 
 	transfer->state = &state;
