@@ -91,6 +91,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/receiver.h \
 	%D%/libqed/reclaim.c \
 	%D%/libqed/reclaim.h \
+	%D%/libqed/relative.c \
+	%D%/libqed/relative.h \
 	%D%/libqed/relocate.c \
 	%D%/libqed/relocate.h \
 	%D%/libqed/repair.h \
@@ -103,6 +105,7 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/scan.c \
 	%D%/libqed/scan.h \
 	%D%/libqed/seek.c \
+	%D%/libqed/snapshot.c \
 	%D%/libqed/source.c \
 	%D%/libqed/source.h \
 	%D%/libqed/spare.c \
@@ -185,6 +188,7 @@ endif
 	%D%/qedimg/resize.c \
 	%D%/qedimg/size.c \
 	%D%/qedimg/size.h \
+	%D%/qedimg/snapshot.c \
 	%D%/qedimg/text.c
 %C%_qedimg_qedimg_CFLAGS = $(AM_CFLAGS) $(JSON_C_CFLAGS)
 %C%_qedimg_qedimg_LDADD = libqed.la $(JSON_C_LIBS)

@@ -136,6 +136,7 @@ system_tests = \
 	%D%/system/test-compare.sh \
 	%D%/system/test-completion.sh \
 	%D%/system/test-convert.sh \
+	%D%/system/test-create.sh \
 	%D%/system/test-dd.sh \
 	%D%/system/test-discard.sh \
 	%D%/system/test-e2e.sh \
@@ -159,6 +160,7 @@ system_tests = \
 	%D%/system/test-random.sh \
 	%D%/system/test-rebase.sh \
 	%D%/system/test-resize.sh \
+	%D%/system/test-snapshot.sh \
 	%D%/system/test-stats.sh \
 	%D%/system/test-unmount.sh \
 	%D%/system/test-uring.sh

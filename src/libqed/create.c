@@ -6,6 +6,8 @@
 #include "config.h"
 
 #include "create.h"
+#include "relative.h"
+#include "resize.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -152,10 +154,52 @@ static int backing_size(const struct creation *c, const char *path, int fd,
 	return 0;
 }
 
+/* Is this the file that the new one is to replace? */
+static bool is_old(const struct creation *c, const struct stat *st)
+{
+	const struct qed_newfile *newfile = c->newfile;
+
+	return newfile->oldfd >= 0 && st->st_dev == newfile->old.st_dev &&
+	       st->st_ino == newfile->old.st_ino;
+}
+
+/*
+ * The new file must not replace one that backs the backing file.  Looks at all of the
+ * chain, without locks, as nothing is read of it.
+ */
+static int refuse_chain(const struct creation *c, const char *path)
+{
+	struct qed_open_options open;
+	struct qed_image *image;
+	struct stat st;
+	int ret;
+
+	if (strcmp(c->options->backing_format, "qed") != 0)
+		return 0;
+	qed_open_options_init(&open);
+	open.flags = QED_OPEN_FORCE_SHARE;
+	open.io = QED_IO_THREADS;
+	open.log = c->options->log;
+	ret = qed_image_open(path, &open, &image);
+	if (ret < 0)
+		return ret;
+	for (unsigned i = 1; !qed_image_stat_layer(image, i, &st); i++) {
+		if (!is_old(c, &st))
+			continue;
+		ret = refuse(c, c->path, -EINVAL,
+			     "cannot be replaced: %s is based on it, by way of "
+			     "%s", path, qed_image_get_path(image, i));
+		break;
+	}
+	qed_image_close(image);
+	return ret;
+}
+
 static int check_backing_file(const struct creation *c, const char *path,
 			      int fd, uint64_t *size)
 {
 	struct stat st;
+	int ret;
 
 	if (fstat(fd, &st) < 0)
 		return refuse_errno(c, path, "cannot stat the backing file");
@@ -166,11 +210,11 @@ static int check_backing_file(const struct creation *c, const char *path,
 		return refuse(c, path, -EMEDIUMTYPE,
 			      "the backing file is neither a regular file nor "
 			      "a block device");
-	if (c->newfile->oldfd >= 0 && st.st_dev == c->newfile->old.st_dev &&
-	    st.st_ino == c->newfile->old.st_ino)
+	if (is_old(c, &st))
 		return refuse(c, c->path, -EINVAL,
 			      "an image cannot be its own backing file");
-	return backing_size(c, path, fd, &st, size);
+	ret = refuse_chain(c, path);
+	return ret ? ret : backing_size(c, path, fd, &st, size);
 }
 
 static int probe_backing(const struct creation *c, uint64_t *size)
@@ -284,25 +328,88 @@ static int write_image(struct qed_newfile *newfile,
 	return ret;
 }
 
+/*
+ * The image is empty still, of size 0: gives it its size as a resize does, with what
+ * that preallocates.  It has no name, so messages of others' would not be understood.
+ */
+static int preallocate(struct qed_newfile *newfile,
+		       const struct qed_create_options *options, uint64_t size,
+		       struct qed_engine *engine)
+{
+	const struct qed_resize_options resize = {
+		.size = size,
+		.preallocation = options->preallocation,
+		.job = options->job,
+	};
+	struct qed_engine *share;
+	char path[64];
+	int ret = qed_engine_share(engine, &share);
+
+	if (ret == 0) {
+		snprintf(path, sizeof(path), "/proc/self/fd/%d",
+			 newfile->file->fd);
+		ret = qed_image_resize_engine(path, &resize, share);
+	}
+	if (ret < 0)
+		qed_log_write(newfile->log, QED_LOG_ERROR,
+			      "%s: cannot preallocate: %s", newfile->path,
+			      strerror(-ret));
+	return ret;
+}
+
+static int make_image(struct qed_newfile *newfile,
+		      const struct qed_create_options *options,
+		      struct qed_engine *engine)
+{
+	struct qed_header header;
+	uint64_t size;
+	int ret = qed_create_header(newfile, options, &header);
+
+	if (ret == 0 && options->preallocation && options->backing) {
+		qed_log_write(newfile->log, QED_LOG_ERROR,
+			      "%s: preallocated clusters would hide the backing "
+			      "file: leave one of the two out", newfile->path);
+		return -EINVAL;
+	}
+	if (ret == 0)
+		ret = qed_newfile_make(newfile, engine);
+	if (ret < 0)
+		return ret;
+	size = header.image_size;
+	if (options->preallocation)
+		header.image_size = 0;
+	ret = write_image(newfile, &header, options->backing);
+	if (ret == 0 && options->preallocation && size)
+		ret = preallocate(newfile, options, size, engine);
+	return ret;
+}
+
 int qed_image_create_engine(const char *path,
-			    const struct qed_create_options *options,
+			    const struct qed_create_options *given,
 			    struct qed_engine *engine)
 {
+	struct qed_create_options options = *given;
 	struct qed_newfile newfile;
-	struct qed_header header;
-	int ret;
+	char *relative = NULL;
+	int ret = qed_newfile_begin(&newfile, path, &options.log);
 
-	ret = qed_newfile_begin(&newfile, path, &options->log);
+	if (!ret && options.backing && options.flags & QED_CREATE_RELATIVE) {
+		ret = qed_relative_path(path,
+					without_file_prefix(options.backing),
+					&relative);
+		options.backing = relative;
+		if (ret)
+			qed_log_write(&options.log, QED_LOG_ERROR,
+				      "%s: cannot find it or its directory: %s",
+				      given->backing, strerror(-ret));
+	}
 	if (!ret)
-		ret = qed_create_header(&newfile, options, &header);
-	if (!ret)
-		ret = qed_newfile_make(&newfile, engine);
-	if (!ret)
-		ret = write_image(&newfile, &header, options->backing);
+		ret = make_image(&newfile, &options, engine);
 	if (!ret)
 		ret = qed_newfile_publish(&newfile, true);
 	qed_newfile_end(&newfile);
 	qed_engine_destroy(engine);
+	free(relative);
 	return ret;
 }
 

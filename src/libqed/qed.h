@@ -308,6 +308,21 @@ int64_t qed_pwrite(struct qed_image *image, const void *buf, size_t len,
 		   uint64_t offset);
 int qed_fsync(struct qed_image *image);
 
+/* Where the clusters of a new disk, or of a new part of one, are. */
+enum qed_preallocation {
+	QED_PREALLOCATION_OFF,		/* nowhere, until they are written */
+	QED_PREALLOCATION_METADATA,	/* they have a place in the file, but no
+					 * space on the host */
+	QED_PREALLOCATION_FALLOC,	/* the host has reserved their space */
+	QED_PREALLOCATION_FULL,		/* zeroes have been written there */
+};
+
+struct qed_job;
+
+#define QED_CREATE_RELATIVE 0x1u	/* `backing` counts from the working directory;
+					 * what is stored counts from the new
+					 * image's, whatever it is */
+
 struct qed_create_options {
 	uint64_t virtual_size;		/* bytes; rounded up to 512; 0 with a
 					 * backing file: take its size */
@@ -317,18 +332,40 @@ struct qed_create_options {
 					 * names count from the new image's
 					 * directory */
 	const char *backing_format;	/* "raw" or "qed"; required with backing */
+	uint32_t flags;			/* QED_CREATE_* */
+	enum qed_preallocation preallocation;	/* not with a backing file */
 	struct qed_log log;
+	const struct qed_job *job;	/* for the preallocation, or null */
 };
 
 /*
- * Makes an empty image at `path`, replacing what is there.  It is written under
- * a temporary name beside it and renamed when complete and durable: there is
- * never a half-made file.  -EINVAL for a geometry or size that the format does
- * not allow, otherwise as open(2), write(2), rename(2) say; one QED_LOG_ERROR
- * message on failure.
+ * Makes an empty image at `path`, replacing what is there.  It has no name, or where
+ * the host cannot do that a temporary one beside it, until it is complete and durable:
+ * there is never a half-made file.  -EINVAL for a geometry or size that the format does
+ * not allow, a preallocation over a backing file, and a path that is a file of the
+ * backing file's chain; -ECANCELED; otherwise as open(2), write(2), rename(2) say; one
+ * QED_LOG_ERROR message on failure.
  */
 int qed_image_create(const char *path,
 		     const struct qed_create_options *options);
+
+#define QED_SNAPSHOT_REPLACE   0x1u	/* a file that has the overlay's name */
+#define QED_SNAPSHOT_ABSOLUTE  0x2u	/* stores the image's whole path */
+#define QED_SNAPSHOT_KEEP_MODE 0x4u	/* leaves the image's write permission */
+
+/*
+ * Freezes the image at `path`: makes an empty image at `overlay`, of its size and
+ * geometry, with it as its backing file; from then on it is the overlay that is to be
+ * written.  The name that is stored counts from the overlay's directory, so both can
+ * be moved together.  The image is locked meanwhile; then nobody may write it any more
+ * by its permissions, where these can be changed (a warning says if not).
+ *
+ * 0 with the overlay durable, or -errno after one message: -EEXIST there is one,
+ * -EUCLEAN the image was not closed cleanly, or as qed_image_open() and
+ * qed_image_create().
+ */
+int qed_image_snapshot(const char *path, const char *overlay, uint32_t flags,
+		       const struct qed_log *log);
 
 /*
  * Jobs: calls that work on a whole image and may take long.  Each takes one of
@@ -410,14 +447,6 @@ struct qed_rebase_options {
  */
 int qed_image_rebase(const char *path,
 		     const struct qed_rebase_options *options);
-/* Where the clusters of a new part of a disk are. */
-enum qed_preallocation {
-	QED_PREALLOCATION_OFF,		/* nowhere, until they are written */
-	QED_PREALLOCATION_METADATA,	/* they have a place in the file, but no
-					 * space on the host */
-	QED_PREALLOCATION_FALLOC,	/* the host has reserved their space */
-	QED_PREALLOCATION_FULL,		/* zeroes have been written there */
-};
 
 enum qed_resize_by {
 	QED_RESIZE_TO,			/* `size` is the new size */

@@ -2,6 +2,8 @@
 /* qedimg create: makes an empty image, with qemu-img's arguments. */
 #include "config.h"
 
+#include "preallocation.h"
+#include "progress.h"
 #include "qedimg.h"
 #include "size.h"
 
@@ -22,6 +24,8 @@ struct create_request {
 	uint64_t size;
 	uint64_t cluster_size;
 	uint64_t table_size;
+	const char *preallocation;
+	bool relative;
 	bool quiet;
 };
 
@@ -40,6 +44,8 @@ static const struct create_option create_options[] = {
 	  offsetof(struct create_request, backing_format), 0 },
 	{ "cluster_size", "bytes per cluster, a power of two, 4K to 64M",
 	  offsetof(struct create_request, cluster_size), UINT32_MAX },
+	{ "preallocation", "off, metadata, falloc or full",
+	  offsetof(struct create_request, preallocation), 0 },
 	{ "size", "virtual size of the disk",
 	  offsetof(struct create_request, size), INT64_MAX },
 	{ "table_size", "clusters per L1 or L2 table, 1, 2, 4, 8 or 16",
@@ -150,7 +156,8 @@ int qedimg_read_geometry(const char *file, char *list, uint32_t *cluster_size,
 
 	if (set_options(&request, list) < 0)
 		return -EINVAL;
-	if (request.backing || request.backing_format || request.size) {
+	if (request.backing || request.backing_format || request.size ||
+	    request.preallocation) {
 		qedimg_error(file, "-o can only hold cluster_size and"
 			     " table_size here");
 		return -EINVAL;
@@ -171,6 +178,9 @@ static int check_request(const struct create_request *request)
 	else if (!request->backing && !request->size)
 		qedimg_error(request->file, "the size is missing: only a"
 			     " backing file can give it (-b)");
+	else if (request->relative && !request->backing)
+		qedimg_error(request->file, "--relative is for the name of a"
+			     " backing file: add '-b BACKING'");
 	else
 		return 0;
 	return -EINVAL;
@@ -211,10 +221,19 @@ static int create(const struct create_request *request)
 		.table_size = (uint32_t)request->table_size,
 		.backing = request->backing,
 		.backing_format = request->backing_format,
+		.flags = request->relative ? QED_CREATE_RELATIVE : 0,
 		.log = qedimg_log,
 	};
+	int err;
 
-	if (qed_image_create(request->file, &options) < 0)
+	if (request->preallocation &&
+	    qedimg_read_preallocation(request->file, request->preallocation,
+				      &options.preallocation) < 0)
+		return 1;
+	options.job = qedimg_progress_start(QEDIMG_PROGRESS_NONE);
+	err = qed_image_create(request->file, &options);
+	qedimg_progress_end();
+	if (err < 0)
 		return 1;
 	return request->quiet ? 0 : print_result(request);
 }
@@ -228,11 +247,14 @@ struct create_words {
 	bool help;
 };
 
+enum { OPTION_RELATIVE = 300 };
+
 /* 0, or -EINVAL after getopt's own message. */
 static int read_words(int argc, char **argv, struct create_words *words)
 {
 	static const struct option long_options[] = {
 		{ "help", no_argument, NULL, 'h' },
+		{ "relative", no_argument, NULL, OPTION_RELATIVE },
 		{ NULL, 0, NULL, 0 },
 	};
 	size_t nlists = 0;
@@ -255,6 +277,9 @@ static int read_words(int argc, char **argv, struct create_words *words)
 			break;
 		case 'o':
 			words->lists[nlists++] = optarg;
+			break;
+		case OPTION_RELATIVE:
+			words->flags.relative = true;
 			break;
 		case 'h':
 			words->help = true;
@@ -289,6 +314,7 @@ static int read_request(const struct create_words *words,
 		request->backing = words->flags.backing;
 	if (words->flags.backing_format)
 		request->backing_format = words->flags.backing_format;
+	request->relative = words->flags.relative;
 	request->quiet = words->flags.quiet;
 	return check_request(request);
 }
@@ -348,7 +374,7 @@ const struct qedimg_command qedimg_create = {
 	.name = "create",
 	.summary = "make an empty image",
 	.help =
-	"Usage: qedimg create [-q] [-f qed] [-b BACKING -F raw|qed]\n"
+	"Usage: qedimg create [-q] [-f qed] [-b BACKING -F raw|qed] [--relative]\n"
 	"                     [-o OPTION=VALUE[,...]] FILE [SIZE]\n"
 	"\n"
 	"Make an empty QED image with a virtual disk of SIZE bytes.  A file of\n"
@@ -361,6 +387,8 @@ const struct qedimg_command qedimg_create = {
 	"  -f FORMAT   format of the image; only qed\n"
 	"  -o LIST     options, NAME=VALUE, separated by commas; a comma in a\n"
 	"              value is written twice; '-o help' lists them\n"
+	"  --relative  BACKING counts from the working directory; the name that is\n"
+	"              stored counts from FILE's, so that both can be moved\n"
 	"  -q          say nothing but errors\n"
 	"  -h, --help  print this help\n"
 	"\n"

@@ -22,6 +22,7 @@ static const struct qedimg_command *const commands[] = {
 	&qedimg_measure,
 	&qedimg_rebase,
 	&qedimg_resize,
+	&qedimg_snapshot,
 };
 
 #define NCOMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -35,6 +35,7 @@ extern const struct qedimg_command qedimg_map;		/* map.c */
 extern const struct qedimg_command qedimg_measure;	/* measure.c */
 extern const struct qedimg_command qedimg_rebase;	/* rebase.c */
 extern const struct qedimg_command qedimg_resize;	/* resize.c */
+extern const struct qedimg_command qedimg_snapshot;	/* snapshot.c */
 
 /* Prints the command's help: exit status 0. */
 int qedimg_help(const struct qedimg_command *command);

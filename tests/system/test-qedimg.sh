@@ -112,7 +112,7 @@ for command in $commands; do
 	diff in-help on-page || fail "$command: help and manual page differ"
 done
 "$QEDIMG" create -o help | sed -n 's/^  \([a-z_]*\) .*/\1/p' >in-help
-sed -n 's/^\.It Cm \([a-z]*_[a-z]*\|size\)$/\1/p' "$page" >on-page
+sed -n 's/^\.It Cm \([a-z]*_[a-z]*\|preallocation\|size\)$/\1/p' "$page" >on-page
 diff in-help on-page || fail "-o help and the manual page differ"
 
 refused "unknown command 'zork'" '' zork
@@ -244,8 +244,8 @@ refused '' base.raw create -b base.raw -F qed x.qed
 refused 'empty' x.qed create -b '' -F raw x.qed 1M
 refused 'nbd://localhost/disk' x.qed \
 	create -b nbd://localhost/disk -F raw x.qed 1M
-refused "option 'preallocation' of -o" x.qed \
-	create -o preallocation=full x.qed 1M
+refused "option 'lazy_refcounts' of -o" x.qed \
+	create -o lazy_refcounts=on x.qed 1M
 refused "option 'zork' of -o" x.qed create -o zork x.qed 1M
 refused "option '' of -o" x.qed create -o '' x.qed 1M
 refused "option '' of -o" x.qed create -o table_size=2, x.qed 1M
