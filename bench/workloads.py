@@ -80,5 +80,6 @@ ALL = (
              "cow", "IOPS", {"iodepth": 16}, scattered=True),
     Workload("install", "install: losetup, mkfs.ext4, untar, sync, umount",
              "fresh", "s", install=True,
-             servers=("loop", "qedfs", "qsd-qed", "qsd-qcow2")),
+             servers=("floor", "loop", "qedfs", "qsd-qed",
+                      "qsd-qcow2")),
 )

@@ -6,6 +6,7 @@
 
 unit_programs = \
 	%D%/unit/unit-async \
+	%D%/unit/unit-behind \
 	%D%/unit/unit-compact \
 	%D%/unit/unit-create \
 	%D%/unit/unit-engine \

@@ -38,6 +38,8 @@ void qed_flush(struct qed_image *image,
 				image->writable ? -ENOMEM : 0, done, opaque);
 		return;
 	}
+	atomic_store_explicit(&image->flushes, true, memory_order_relaxed);
+	atomic_store_explicit(&image->unflushed, 0, memory_order_relaxed);
 	*flush = (struct flush){ .waiter.wake = flush_woken,
 				 .image = image,
 				 .done = done,

@@ -61,6 +61,8 @@ struct qed_image {
 	struct qed_reclaim reclaim;
 	struct qed_meta *meta;
 	bool detect_zeroes;		/* constant */
+	_Atomic bool flushes;		/* somebody asks for that */
+	_Atomic uint64_t unflushed;	/* bytes of large writes since */
 	bool zero_entries;		/* constant once requests run: what is
 					 * zeroed gets zero clusters, as another
 					 * backing file will be below */

@@ -14,6 +14,8 @@
 #include <errno.h>
 
 #define INLINE_IOVS 8
+#define BEHIND_MIN  (UINT64_C(128) << 10)	/* bytes */
+#define BEHIND_MAX  (UINT64_C(1) << 30)
 #define ZEROES      65536u
 
 /* Contiguous bytes on their way into clusters that exist. */
@@ -323,6 +325,21 @@ static int check_writable(const struct qed_image *image)
 	return qed_meta_failed(image->meta) ? -EIO : 0;
 }
 
+/*
+ * Who has asked for a flush will ask again: let the host begin with what comes in
+ * large writes, so that the disk works meanwhile.  Not for small ones, which may be
+ * overwritten before, and not for ever.
+ */
+static void write_behind(struct qed_image *image, uint64_t len)
+{
+	if (len < BEHIND_MIN ||
+	    !atomic_load_explicit(&image->flushes, memory_order_relaxed) ||
+	    atomic_fetch_add_explicit(&image->unflushed, len,
+				      memory_order_relaxed) > BEHIND_MAX)
+		return;
+	qed_file_write_behind(image->top->source.file, len);
+}
+
 void qed_writev(struct qed_image *image, const struct iovec *iov, int iovcnt,
 		uint64_t offset, void (*done)(void *opaque, int64_t result),
 		void *opaque)
@@ -346,6 +363,7 @@ void qed_writev(struct qed_image *image, const struct iovec *iov, int iovcnt,
 	}
 	write.len = qed_min(write.len, image->size - offset);
 	write.token = qed_reclaim_enter(&image->reclaim);
+	write_behind(image, write.len);
 	ret = write_inline(image, iov, iovcnt, offset, write.len);
 	if (ret == -EAGAIN)
 		ret = write_begin(&write);

@@ -1,0 +1,131 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* When the host is told to begin with what a flush will ask for. */
+#include "config.h"
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+
+#include <cmocka.h>
+
+#include "qed.h"
+
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#define MIB  (UINT64_C(1) << 20)
+#define SIZE (256 * MIB)
+
+static _Atomic unsigned begun;
+
+/* Instead of the C library's. */
+int sync_file_range(int fd, off_t offset, off_t count, unsigned flags)
+{
+	(void)fd;
+	assert_int_equal(offset, 0);
+	assert_int_equal(count, 0);
+	assert_int_equal(flags, SYNC_FILE_RANGE_WRITE);
+	atomic_fetch_add(&begun, 1);
+	return 0;
+}
+
+static char dir[200];
+static struct qed_image *image;
+
+static int setup(void **state)
+{
+	const char *parent = getenv("TMPDIR");
+	const struct qed_create_options create = { .virtual_size = SIZE };
+	struct qed_open_options options;
+
+	(void)state;
+	snprintf(dir, sizeof(dir), "%s/unit-behind.XXXXXX",
+		 parent ? parent : "/tmp");
+	assert_non_null(mkdtemp(dir));
+	assert_int_equal(chdir(dir), 0);
+	assert_int_equal(qed_image_create("disk.qed", &create), 0);
+	qed_open_options_init(&options);
+	options.flags = QED_OPEN_RDWR;
+	options.commit_seconds = 0;
+	assert_int_equal(qed_image_open("disk.qed", &options, &image), 0);
+	atomic_store(&begun, 0);
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	(void)state;
+	assert_int_equal(qed_image_close(image), 0);
+	unlink("disk.qed");
+	assert_int_equal(chdir("/"), 0);
+	return rmdir(dir);
+}
+
+/* Writes the first `len` bytes of the disk in steps. */
+static void fill(uint64_t len, uint64_t step)
+{
+	static char buf[MIB];
+
+	memset(buf, 7, sizeof(buf));
+	for (uint64_t at = 0; at < len; at += step)
+		assert_int_equal(qed_pwrite(image, buf, step, at), step);
+}
+
+static void not_before_a_flush(void **state)
+{
+	(void)state;
+	fill(64 * MIB, MIB);
+	assert_int_equal(begun, 0);
+}
+
+static void after_a_flush(void **state)
+{
+	(void)state;
+	assert_int_equal(qed_fsync(image), 0);
+	fill(64 * MIB, MIB);
+	assert_in_range(begun, 3, 4);
+}
+
+static void not_for_small_writes(void **state)
+{
+	(void)state;
+	assert_int_equal(qed_fsync(image), 0);
+	fill(64 * MIB, 64 << 10);
+	assert_int_equal(begun, 0);
+}
+
+/* A flush that does not come is not expected for ever; the next one is. */
+static void not_for_ever(void **state)
+{
+	unsigned before;
+
+	(void)state;
+	assert_int_equal(qed_fsync(image), 0);
+	for (int i = 0; i < 5; i++)
+		fill(SIZE, MIB);
+	before = begun;
+	assert_in_range(before, 64, 66);
+	fill(64 * MIB, MIB);
+	assert_int_equal(begun, before);
+	assert_int_equal(qed_fsync(image), 0);
+	fill(64 * MIB, MIB);
+	assert_in_range(begun, before + 3, before + 5);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup_teardown(not_before_a_flush, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(after_a_flush, setup, teardown),
+		cmocka_unit_test_setup_teardown(not_for_small_writes, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(not_for_ever, setup, teardown),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
