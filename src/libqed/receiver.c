@@ -8,6 +8,7 @@
 
 #include "lock.h"
 #include "receiver.h"
+#include "resize.h"
 #include "sync.h"
 
 #include <errno.h>
@@ -82,6 +83,19 @@ static int open_image(struct qed_receiver *receiver, const char *path,
 	return 0;
 }
 
+/* Durable on return. */
+static int enlarge_image(const char *path, uint64_t size,
+			 struct qed_engine *engine, const struct qed_log *log)
+{
+	const struct qed_resize_options options = { .size = size, .log = *log };
+	struct qed_engine *share;
+	int ret = qed_engine_share(engine, &share);
+
+	if (ret < 0)
+		return complain(log, path, ret, "cannot be made larger");
+	return qed_image_resize_engine(path, &options, share);
+}
+
 static int open_qed(struct qed_receiver *receiver, const char *path,
 		    uint64_t size, struct qed_engine *engine,
 		    const struct qed_log *log)
@@ -90,11 +104,12 @@ static int open_qed(struct qed_receiver *receiver, const char *path,
 
 	if (ret < 0 || receiver->image->size >= size)
 		return ret;
-	qed_log_write(log, QED_LOG_ERROR,
-		      "%s: its disk is too small: it has %" PRIu64 " bytes, and "
-		      "%" PRIu64 " are needed; make it larger first",
-		      path, receiver->image->size, size);
-	return -ENOSPC;
+	/* It has to be closed for that; somebody else may get it in between. */
+	ret = qed_receiver_close(receiver);
+	if (ret < 0)
+		return complain(log, path, ret, "cannot be closed");
+	ret = enlarge_image(path, size, engine, log);
+	return ret < 0 ? ret : open_image(receiver, path, engine, log);
 }
 
 int qed_receiver_open(struct qed_receiver *receiver, const char *path, bool raw,

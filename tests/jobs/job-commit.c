@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* qedimg commit, to a QED image and to a raw file, which is too short. */
+/* qedimg commit, to a QED image and to a raw file, which are too short. */
 #include "config.h"
 
 #include "job.h"
@@ -30,9 +30,6 @@ static void add_top(const struct scene *scene)
 static void prepare(const struct scene *scene)
 {
 	scene_make(scene);
-	/* A QED image is not made larger by this. */
-	if (scene->backing == BACKING_QED)
-		scene_poke(scene_base(scene), 48, scene->disk_size);
 	/* Over what the base has. */
 	scene_zero(TOP, 200 * KIB, 24 * KIB);
 	if (scene->variant == DEEP)

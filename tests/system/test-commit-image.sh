@@ -122,15 +122,30 @@ for case in '5M 5M raw' "5M 6001k raw $small" "5M 4M raw $large" \
 		fail "-d: the image was emptied"
 done
 
-# A QED image that is too small is refused, before anything is changed.
+# A QED image that is too small is made larger, and shows nothing of what is below it
+# there.
+for size in 4195328 6M 5000192; do
+	rm -f ./*
+	head -c 8M /dev/urandom >low.raw
+	qemu-img create -q -f qed -b low.raw -F raw base.qed 4194816
+	qemu-img create -q -f qed -b base.qed -F qed top.qed "$size"
+	fill top.qed
+	# QEMU cannot do it.
+	qemu-img convert -f qed -O raw top.qed ../want.raw
+	"$QEDIMG" commit -q top.qed 2>../err || fail "$size: $(cat ../err)"
+	image_clean top.qed
+	same_disk top.qed ../want.raw
+	same_disk base.qed ../want.raw
+	[ "$(qemu-img info --output=json base.qed | jq '."virtual-size"')" -eq \
+		"$(numfmt --from=iec "$size")" ] || fail "$size: the base's size"
+	is_empty top.qed
+done
+# But not past what its tables can map; then nothing is changed.
 rm -f ./*
-qemu-img create -q -f qed base.qed 4194816
-qemu-img create -q -f qed -b base.qed -F qed top.qed 4195328
+"$QEDIMG" create -q -o cluster_size=4k,table_size=2 base.qed 1M
+"$QEDIMG" create -q -b base.qed -F qed top.qed 5G
 fill top.qed
-refused 'base.qed: its disk is too small: it has 4194816 bytes, and 4195328' \
-	top.qed
-qemu-img resize -q -f qed base.qed 4195328
-committed top.qed base.qed
+refused 'base.qed: virtual size 5368709120 exceeds' top.qed
 
 # ---- chains, -b ----
 
