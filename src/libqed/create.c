@@ -174,7 +174,8 @@ static int refuse_chain(const struct creation *c, const char *path)
 	struct stat st;
 	int ret;
 
-	if (strcmp(c->options->backing_format, "qed") != 0)
+	if (c->newfile->oldfd < 0 ||
+	    strcmp(c->options->backing_format, "qed") != 0)
 		return 0;
 	qed_open_options_init(&open);
 	open.flags = QED_OPEN_FORCE_SHARE;
@@ -365,6 +366,11 @@ static int make_image(struct qed_newfile *newfile,
 	uint64_t size;
 	int ret = qed_create_header(newfile, options, &header);
 
+	if (ret == 0 && options->preallocation > QED_PREALLOCATION_FULL) {
+		qed_log_write(newfile->log, QED_LOG_ERROR,
+			      "%s: there is no such preallocation", newfile->path);
+		return -EINVAL;
+	}
 	if (ret == 0 && options->preallocation && options->backing) {
 		qed_log_write(newfile->log, QED_LOG_ERROR,
 			      "%s: preallocated clusters would hide the backing "

@@ -30,6 +30,7 @@ struct resize {
 	struct qed_image *image;
 	const char *path;
 	uint64_t old, now;		/* bytes of disk */
+	bool cleared;			/* the new part shows zeroes */
 };
 
 /* What fails a commit has been logged there. */
@@ -92,10 +93,15 @@ static int choose_size(struct resize *r)
 	return 0;
 }
 
+/* The new part is gone through once, or twice if it is preallocated. */
 static int step(const struct resize *r, uint64_t disk_off)
 {
-	int ret = qed_job_step(r->options->job, disk_off - r->old,
-			       r->now - r->old);
+	uint64_t len = r->now - r->old, done = disk_off - r->old;
+	int ret;
+
+	if (r->options->preallocation)
+		done = done / 2 + (r->cleared ? len / 2 : 0);
+	ret = qed_job_step(r->options->job, done, len);
 
 	return ret < 0 ? complain(r, ret, "resize") : 0;
 }
@@ -227,6 +233,7 @@ static int grow(struct resize *r)
 		return ret;
 	}
 	ret = clear_new_part(r);
+	r->cleared = true;
 	if (ret == 0)
 		ret = preallocate(r);
 	if (ret == 0)

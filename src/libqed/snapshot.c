@@ -9,6 +9,7 @@
 #include "image.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -70,18 +71,22 @@ static int make_overlay(const struct snapshot *s)
 		.flags = QED_CREATE_RELATIVE,
 		.log = *s->log,
 	};
-	char *real = NULL;
+	char *name = NULL;
 	int ret;
 
 	if (s->flags & QED_SNAPSHOT_ABSOLUTE) {
-		real = realpath(s->path, NULL);
-		if (!real)
+		name = realpath(s->path, NULL);
+		if (!name)
 			return refuse(s, -errno, s->path, strerror(errno));
-		options.backing = real;
 		options.flags = 0;
+	} else if (asprintf(&name, "%s%s", *s->path == '/' ? "" : "./",
+			    s->path) < 0) {
+		/* "file:x" is a file's name here, no prefix to be cut off. */
+		return refuse(s, -ENOMEM, s->path, strerror(ENOMEM));
 	}
+	options.backing = name;
 	ret = qed_image_create(s->overlay, &options);
-	free(real);
+	free(name);
 	return ret;
 }
 

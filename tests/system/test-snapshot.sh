@@ -110,6 +110,19 @@ snapshot pair/image.qed pair/new.qed
 mv pair moved
 qemu_do moved/pair/new.qed qed 'read -P 3 0 1M'
 
+# What looks like a prefix is part of the name: not another image's.
+"$QEDIMG" create -q ./file:image.qed 2M
+named_size() {
+	"$QEDIMG" info --output=json --backing-chain "$1" |
+		jq -r '.[1].filename, .[1]."virtual-size"' | tr '\n' ' '
+}
+snapshot file:image.qed colon.qed
+[ "$(named_size colon.qed)" = './file:image.qed 2097152 ' ] ||
+	fail "file:image.qed: $(named_size colon.qed)"
+[ "$(qemu-img info --output=json colon.qed | jq '."virtual-size"')" -eq 2097152 ] ||
+	fail "file:image.qed: another size"
+rm ./file:image.qed colon.qed
+
 # Snapshots of snapshots; the permissions that are to stay.
 chmod 640 image.qed
 snapshot --keep-mode image.qed s1.qed
