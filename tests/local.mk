@@ -136,6 +136,7 @@ system_tests = \
 	%D%/system/test-compact.sh \
 	%D%/system/test-compare.sh \
 	%D%/system/test-completion.sh \
+	%D%/system/test-convert-io.sh \
 	%D%/system/test-convert.sh \
 	%D%/system/test-create.sh \
 	%D%/system/test-dd.sh \

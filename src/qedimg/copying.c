@@ -23,9 +23,9 @@ static int take_input(const struct qedimg_common *common, unsigned n,
 	if (n != 1)
 		qedimg_error(NULL, "standard input cannot be one of several"
 			     " sources");
-	else if (common->format && strcmp(common->format, "raw") != 0)
-		qedimg_error(NULL, "standard input can only be raw: tables"
-			     " cannot be looked up in a pipe");
+	else if (!common->format || strcmp(common->format, "raw") != 0)
+		qedimg_error(NULL, "standard input can only be raw, as tables"
+			     " cannot be looked up in a pipe: add '-f raw'");
 	else {
 		options->input = STDIN_FILENO;
 		return 0;

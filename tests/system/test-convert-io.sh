@@ -1,0 +1,156 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# qedimg convert from and to what is no file, on hosts that are full, when it is
+# stopped, and where the host can share space.
+
+. "$(dirname "$0")/functions.sh"
+
+requires "$QEDIMG" qemu-img qemu-io losetup mkfs.ext4 mkfs.xfs
+
+mkdir "$TMP/work"
+cd "$TMP/work"
+
+convert() {
+	"$QEDIMG" convert "$@" >../out 2>../err || fail "convert $*: $(cat ../err)"
+}
+
+nothing_left() {
+	[ -z "$(find . -name '.qed-*')" ] || fail "a temporary file is left"
+}
+
+head -c 7000001 /dev/urandom >low.raw
+truncate -s 12M low.raw
+qemu-img create -q -f qed -b low.raw -F raw top.qed 13M
+qemu_do top.qed qed 'write -P 3 1M 100k' 'write -z 2M 1M' 'write -P 4 12M 512'
+qemu-img convert -f qed -O raw top.qed want.raw
+
+# ---- pipes ----
+
+"$QEDIMG" convert top.qed - | cat >piped.raw
+same_bytes piped.raw want.raw
+"$QEDIMG" convert -S 0 top.qed - | cat >piped.raw
+same_bytes piped.raw want.raw
+for geometry in 64k,4 4k,2 2M,2; do
+	# shellcheck disable=SC2002 # a pipe is what is tested
+	cat want.raw | "$QEDIMG" convert -f raw -O qed \
+		-o "cluster_size=${geometry%,*}" -o "table_size=${geometry#*,}" \
+		- piped.qed || fail "from a pipe, $geometry"
+	image_clean piped.qed
+	same_disk piped.qed want.raw
+done
+# shellcheck disable=SC2002
+cat want.raw | "$QEDIMG" convert -f raw - piped.raw
+same_bytes piped.raw want.raw
+head -c 777 want.raw >odd.raw
+# shellcheck disable=SC2002
+cat odd.raw | "$QEDIMG" convert -f raw -O qed - piped.qed
+truncate -s 1024 odd.raw
+same_disk piped.qed odd.raw
+"$QEDIMG" convert -f raw -O qed - piped.qed <want.raw
+same_disk piped.qed want.raw
+: | "$QEDIMG" convert -f raw -O qed - piped.qed
+[ "$(qemu-img info piped.qed | grep -c '^virtual size: 0')" -eq 1 ] ||
+	fail "of nothing comes something"
+status=0
+"$QEDIMG" convert - piped.raw </dev/null 2>../err || status=$?
+[ "$status" -eq 1 ] || fail "a QED image from a pipe: $status"
+grep -q 'can only be raw' ../err || fail "from a pipe: $(cat ../err)"
+status=0
+"$QEDIMG" convert -S 0 top.qed - 2>../err | head -c 100 >/dev/null || status=$?
+nothing_left
+
+# ---- devices ----
+
+head -c 14M /dev/urandom >device.img
+device=$(attach_loop device.img)
+head -c 14M /dev/zero | tr '\0' x >stale.img
+for options in '' '-S 64k' '-S 0' '-m 1'; do
+	cp stale.img "$device"
+	# shellcheck disable=SC2086 # words
+	convert $options top.qed "$device"
+	cmp -n $((13 << 20)) "$device" want.raw || fail "onto a device: $options"
+	tail -c 1M "$device" | cmp -s - /dev/zero && fail "what is behind changed"
+done
+cp stale.img "$device"
+convert -n top.qed "$device"
+cmp -n $((13 << 20)) "$device" want.raw || fail "-n onto a device"
+head -c 14M /dev/zero >"$device"
+convert -n --target-is-zero top.qed "$device"
+cmp -n $((13 << 20)) "$device" want.raw || fail "--target-is-zero"
+convert -f raw -O qed "$device" from.qed
+image_clean from.qed
+same_disk from.qed device.img
+head -c 4M /dev/urandom >small.img
+small=$(attach_loop small.img)
+status=0
+"$QEDIMG" convert top.qed "$small" 2>../err || status=$?
+[ "$status" -eq 1 ] || fail "a small device: status $status"
+grep -q "$small.*small\|small.*$small" ../err || fail "small: $(cat ../err)"
+
+# ---- a host that is full ----
+
+truncate -s 20M host.img
+mkfs.ext4 -q -F host.img
+mkdir host
+mount -o loop host.img host
+cleanup umount host
+echo old >host/raw
+echo old >host/qed
+head -c 30M /dev/urandom >big.raw
+qemu-img convert -f raw -O qed big.raw big.qed
+for format in raw qed; do
+	for target in new $format; do
+		status=0
+		"$QEDIMG" convert -O $format big.qed "host/$target" 2>../err ||
+			status=$?
+		[ "$status" -eq 1 ] || fail "a full host: status $status"
+		[ "$(grep -c "^qedimg: host/$target: .*No space left" ../err)" \
+			-eq 1 ] || fail "a full host: $(cat ../err)"
+	done
+	[ "$(cat host/$format)" = old ] || fail "the old $format has changed"
+done
+[ "$(find host -type f | sort | tr '\n' ' ')" = 'host/qed host/raw ' ] ||
+	fail "left: $(ls -A host)"
+
+# ---- stopped ----
+
+early=0
+for signal in INT TERM KILL; do
+	for format in raw qed; do
+		for moment in 0.005 0.01 0.02 0.04; do
+			echo old >kept
+			status=0
+			timeout --foreground -s $signal $moment "$QEDIMG" \
+				convert -S 0 -m 1 -O $format big.qed kept \
+				2>../err || status=$?
+			if [ "$(cat kept)" = old ]; then
+				early=$((early + 1))
+			else
+				"$QEDIMG" compare -q -F $format big.qed kept ||
+					fail "$signal: a part of it is there"
+			fi 2>/dev/null
+			nothing_left
+		done
+		convert -O $format big.qed kept
+		"$QEDIMG" compare -q -F $format big.qed kept || fail "after $signal"
+	done
+done
+[ "$early" -gt 0 ] || fail "nothing was stopped"
+
+# ---- space that is shared ----
+
+if grep -qw xfs /proc/filesystems || modprobe xfs 2>/dev/null; then
+	truncate -s 400M xfs.img
+	mkfs.xfs -q -m reflink=1 xfs.img
+	mkdir xfs
+	mount -o loop xfs.img xfs
+	cleanup umount xfs
+	# There is room for it once only.
+	head -c 160M /dev/urandom >xfs/big.raw
+	convert -f raw -O qed xfs/big.raw xfs/big.qed
+	convert xfs/big.qed xfs/again.raw
+	cmp xfs/big.raw xfs/again.raw || fail "what is shared is different"
+	image_clean xfs/big.qed
+	filefrag -v xfs/again.raw | grep -q shared || fail "nothing is shared"
+fi
