@@ -8,6 +8,7 @@ unit_programs = \
 	%D%/unit/unit-async \
 	%D%/unit/unit-behind \
 	%D%/unit/unit-compact \
+	%D%/unit/unit-convert \
 	%D%/unit/unit-create \
 	%D%/unit/unit-engine \
 	%D%/unit/unit-format \
@@ -36,6 +37,7 @@ fake_engine_sources = \
 	%D%/lib/walk.h
 %C%_unit_unit_async_SOURCES = %D%/unit/unit-async.c $(fake_engine_sources)
 %C%_unit_unit_compact_SOURCES = %D%/unit/unit-compact.c $(fake_engine_sources)
+%C%_unit_unit_convert_SOURCES = %D%/unit/unit-convert.c $(fake_engine_sources)
 %C%_unit_unit_engine_SOURCES = %D%/unit/unit-engine.c $(fake_engine_sources)
 %C%_unit_unit_spare_SOURCES = %D%/unit/unit-spare.c $(fake_engine_sources)
 %C%_unit_unit_stats_SOURCES = %D%/unit/unit-stats.c $(fake_engine_sources)
