@@ -6,7 +6,8 @@ import os
 import shutil
 
 import sparse
-from datasets import GIB
+from command import run
+from datasets import GIB, MIB, copy_pieces, random_file
 
 TIB = 1 << 40
 
@@ -17,6 +18,7 @@ class Row:
     name = None                 # for --only
     title = None
     tools = ("qedimg", "qemu-img")
+    peer = "qemu-img"           # the program that is called so here
     # With the inputs in the page cache, and after they were dropped from it.
     states = ("warm", "cold")
     goal = None                 # how many times as fast qedimg is to be
@@ -102,4 +104,186 @@ class Compact(Row):
             raise RuntimeError(f"{name} is not as short as it could be")
 
 
-ALL = (CheckFull, Compact)
+class Overlay(Row):
+    """An overlay with every second MiB of a disk, over a raw file with all; several
+    rows have them in common."""
+
+    goal = 1.5
+    space = 3 << 10
+    prefix = "overlay-"
+
+    def path(self, name):
+        return super().path(self.prefix + name)
+
+    def make(self):
+        if os.path.exists(self.path("top.qed")):
+            return
+        size = 16 if self.quick else 1024
+        mine = range(0, size, 2)
+        random_file(self.path("base.raw"), size * MIB)
+        random_file(self.path("all.raw"), size * MIB)
+        copy_pieces(self.path("all.raw"), self.path("mine.raw"), size * MIB,
+                    mine)
+        os.remove(self.path("all.raw"))
+        run("qemu-img", "convert", "-f", "raw", "-O", "qed",
+            self.path("mine.raw"), self.path("top.qed"))
+        os.remove(self.path("mine.raw"))
+        run("qemu-img", "rebase", "-u", "-f", "qed", "-F", "raw", "-b",
+            self.path("base.raw"), self.path("top.qed"))
+
+    def before(self, tool):
+        """A copy, of which nothing is left to be written back."""
+        shutil.copyfile(self.path("top.qed"), self.path("work.qed"))
+        with open(self.path("work.qed"), "rb") as file:
+            os.fsync(file.fileno())
+
+    def inputs(self):
+        return [self.path("base.raw"), self.path("work.qed")]
+
+    def same(self, one, other):
+        """Raises RuntimeError unless two QED images have the same disk."""
+        run("qemu-img", "compare", "-q", "-f", "qed", "-F", "qed",
+            self.path(one), self.path(other))
+
+
+class Commit(Overlay):
+    """Both keep the overlay: qemu-img 7.2 cannot empty it."""
+
+    name = "commit"
+    title = "commit 512 MiB to a raw file"
+    prefix = "commit-"          # it changes the raw file
+
+    def command(self, tool):
+        return ["commit", "-q", "-d", "-f", "qed", self.path("work.qed")]
+
+
+class Rebase(Overlay):
+    """To a base that differs in a few places."""
+
+    name = "rebase"
+    title = "rebase an overlay of 1 GiB"
+
+    def make(self):
+        super().make()
+        shutil.copyfile(self.path("base.raw"), self.path("other.raw"))
+        with open(self.path("other.raw"), "r+b") as file:
+            for at in range(MIB, os.path.getsize(file.name), 16 * MIB):
+                file.seek(at)
+                file.write(os.urandom(MIB // 4))
+
+    def inputs(self):
+        return super().inputs() + [self.path("other.raw")]
+
+    def command(self, tool):
+        return ["rebase", "-q", "-f", "qed", "-F", "raw", "-b",
+                self.path("other.raw"), self.path("work.qed")]
+
+    def verify(self, tool):
+        self.same("work.qed", "top.qed")
+
+
+class Flatten(Overlay):
+    """Half of the disk is copied."""
+
+    name = "flatten"
+    title = "rebase to no backing file, 512 MiB"
+
+    def command(self, tool):
+        return ["rebase", "-q", "-f", "qed", "-b", "", self.path("work.qed")]
+
+    def verify(self, tool):
+        self.same("work.qed", "top.qed")
+
+
+class Compare(Overlay):
+    """The same disk in two images."""
+
+    name = "compare"
+    title = "compare 1 GiB with an overlay"
+
+    def make(self):
+        super().make()
+        run("qemu-img", "convert", "-f", "qed", "-O", "qed",
+            self.path("top.qed"), self.path("flat.qed"))
+
+    def before(self, tool):
+        pass
+
+    def inputs(self):
+        return [self.path(name) for name in ("base.raw", "top.qed", "flat.qed")]
+
+    def command(self, tool):
+        return ["compare", "-q", "-f", "qed", "-F", "qed",
+                self.path("top.qed"), self.path("flat.qed")]
+
+
+class Convert(Row):
+    """A disk of random data, copied without a sync, as qemu-img does by default."""
+
+    space = 3 << 10
+    source, target = "raw", "qed"   # formats
+
+    def make(self):
+        if not os.path.exists(self.path("disk.raw")):
+            random_file(self.path("disk.raw"),
+                        (16 if self.quick else 1024) * MIB)
+        if self.source == "qed":
+            run("qemu-img", "convert", "-f", "raw", "-O", "qed",
+                self.path("disk.raw"), self.path("disk.qed"))
+
+    def path(self, name):
+        return super().path("convert-" + name)
+
+    def inputs(self):
+        return [self.path("disk." + self.source)]
+
+    def before(self, tool):
+        if os.path.exists(self.path("copy")):
+            os.remove(self.path("copy"))
+
+    def command(self, tool):
+        return ["convert", "-t", "unsafe", "-f", self.source, "-O", self.target,
+                self.path("disk." + self.source), self.path("copy")]
+
+    def verify(self, tool):
+        run("qemu-img", "compare", "-q", "-f", "raw", "-F", self.target,
+            self.path("disk.raw"), self.path("copy"))
+
+
+class ConvertToQed(Convert):
+    """The image is laid out in the disk's order."""
+
+    name = "to-qed"
+    title = "convert 1 GiB, raw to QED"
+    goal = 1
+
+
+class ConvertToRaw(Convert):
+    """Back again."""
+
+    name = "to-raw"
+    title = "convert 1 GiB, QED to raw"
+    source, target = "qed", "raw"
+    goal = 1
+
+
+class ConvertOrCopy(ConvertToRaw):
+    """Against the least that copies a file and leaves out its zeroes."""
+
+    name = "cp"
+    title = "the same against cp --sparse=always of the raw file"
+    goal = 0.91
+    peer = "cp"
+
+    def inputs(self):
+        return super().inputs() + [self.path("disk.raw")]
+
+    def command(self, tool):
+        if tool == "qedimg":
+            return super().command(tool)
+        return ["--sparse=always", "--reflink=never", self.path("disk.raw"),
+                self.path("copy")]
+
+
+ALL = (CheckFull, Commit, Compact, Compare, Flatten, Rebase, ConvertToQed,
+       ConvertToRaw, ConvertOrCopy)

@@ -22,6 +22,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #define ZERO_MAX (UINT64_C(1) << 28)	/* bytes zeroed between two steps */
@@ -101,18 +102,39 @@ static int plan(struct qed_transfer *transfer, struct qed_piece *piece,
 	return QED_PIECE_NONE;
 }
 
+static uint64_t nanoseconds(void)
+{
+	struct timespec now;
+
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+static int copy(struct merge *m, const struct qed_piece *piece)
+{
+	uint64_t start = nanoseconds(), read;
+	int64_t n = qed_pread(m->from, piece->buf[0], piece->len,
+			      piece->disk_off);
+	int ret;
+
+	if (n < 0)
+		return (int)n;
+	read = nanoseconds();
+	ret = qed_receiver_write(&m->to, piece->buf[0], piece->len,
+				 piece->disk_off);
+	/* While it is reading that takes time the disk has enough to do. */
+	if (ret == 0 && read - start < nanoseconds() - read)
+		qed_receiver_write_behind(&m->to, piece->len);
+	return ret;
+}
+
 static int work(struct qed_transfer *transfer, struct qed_piece *piece)
 {
 	struct merge *m = transfer->opaque;
-	int64_t n;
 
-	if (piece->value == PIECE_ZERO)
-		return qed_receiver_zero(&m->to, piece->disk_off, piece->len);
-	n = qed_pread(m->from, piece->buf[0], piece->len, piece->disk_off);
-	if (n < 0)
-		return (int)n;
-	return qed_receiver_write(&m->to, piece->buf[0], piece->len,
-				  piece->disk_off);
+	return piece->value == PIECE_DATA ?
+		       copy(m, piece) :
+		       qed_receiver_zero(&m->to, piece->disk_off, piece->len);
 }
 
 static int copy_all(struct merge *m)

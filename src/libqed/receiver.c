@@ -131,22 +131,26 @@ int qed_receiver_close(struct qed_receiver *receiver)
 	return ret;
 }
 
+static struct qed_file *file_of(const struct qed_receiver *receiver)
+{
+	return receiver->file ? receiver->file :
+				receiver->image->top->source.file;
+}
+
 int qed_receiver_write(struct qed_receiver *receiver, const void *buf,
 		       uint64_t len, uint64_t disk_off)
 {
-	struct qed_file *file = receiver->file;
 	int64_t n;
 
-	if (file) {
-		n = qed_file_write(file, buf, len, disk_off);
-	} else {
-		file = receiver->image->top->source.file;
-		n = qed_pwrite(receiver->image, buf, len, disk_off);
-	}
-	if (n < 0)
-		return (int)n;
-	qed_file_write_behind(file, len);
-	return 0;
+	if (receiver->file)
+		return qed_file_write(receiver->file, buf, len, disk_off);
+	n = qed_pwrite(receiver->image, buf, len, disk_off);
+	return n < 0 ? (int)n : 0;
+}
+
+void qed_receiver_write_behind(struct qed_receiver *receiver, uint64_t len)
+{
+	qed_file_write_behind(file_of(receiver), len);
 }
 
 int qed_receiver_zero(struct qed_receiver *receiver, uint64_t disk_off,

@@ -35,6 +35,8 @@ int qed_receiver_write(struct qed_receiver *receiver, const void *buf,
 int qed_receiver_zero(struct qed_receiver *receiver, uint64_t disk_off,
 		      uint64_t len);
 int qed_receiver_sync(struct qed_receiver *receiver);
+/* As qed_file_write_behind(). */
+void qed_receiver_write_behind(struct qed_receiver *receiver, uint64_t len);
 
 /* Has a flush of it failed?  That was logged. */
 bool qed_receiver_failed(const struct qed_receiver *receiver);

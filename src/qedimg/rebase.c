@@ -79,11 +79,9 @@ static int read_options(int argc, char **argv, struct rebase_request *request)
 	return 0;
 }
 
-/* What is wrong with the request, or null. */
+/* What is wrong with the options, or null. */
 static const char *clash(const struct rebase_request *request)
 {
-	if (!request->file)
-		return "the name of the image is missing";
 	if (!request->backing)
 		return "the new backing file is missing: -b NAME, or -b \"\" for "
 		       "none";
@@ -98,19 +96,23 @@ static const char *clash(const struct rebase_request *request)
 	return NULL;
 }
 
-static int check_values(const struct rebase_request *request,
-			const char *surplus)
+static int check_arguments(const struct rebase_request *request,
+			   const char *extra)
 {
 	const char *wrong;
 
-	if (request->file &&
-	    (qedimg_no_more(request->file, surplus) < 0 ||
-	     qedimg_common_check(&request->common, request->file) < 0))
+	if (!request->file) {
+		qedimg_error(NULL, "the name of the image is missing");
+		return -EINVAL;
+	}
+	if (qedimg_no_more(request->file, extra) < 0 ||
+	    qedimg_common_check(&request->common, request->file) < 0)
 		return -EINVAL;
 	wrong = clash(request);
-	if (wrong)
-		qedimg_error(request->file, "%s", wrong);
-	return wrong ? -EINVAL : 0;
+	if (!wrong)
+		return 0;
+	qedimg_error(request->file, "%s", wrong);
+	return -EINVAL;
 }
 
 static int run(int argc, char **argv)
@@ -121,7 +123,7 @@ static int run(int argc, char **argv)
 		return qedimg_usage_error(&qedimg_rebase);
 	if (request.common.help)
 		return qedimg_help(&qedimg_rebase);
-	if (check_values(&request, request.file ? argv[optind + 1] : NULL) < 0)
+	if (check_arguments(&request, argv[optind] ? argv[optind + 1] : NULL) < 0)
 		return qedimg_usage_error(&qedimg_rebase);
 	return rebase(&request);
 }
