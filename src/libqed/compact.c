@@ -401,13 +401,10 @@ int qed_image_compact(const char *path,
 		      struct qed_compact_report *report)
 {
 	struct qed_engine *engine;
-	int ret = qed_engine_create(options->io, &engine);
+	int ret = qed_engine_start(options->io, path, &options->log, &engine);
 
 	if (ret < 0) {
 		memset(report, 0, sizeof(*report));
-		qed_log_write(&options->log, QED_LOG_ERROR,
-			      "%s: cannot start the I/O engine: %s", path,
-			      strerror(-ret));
 		return ret;
 	}
 	return qed_image_compact_engine(path, options, engine, report);

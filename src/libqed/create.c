@@ -423,13 +423,9 @@ int qed_image_create(const char *path,
 		     const struct qed_create_options *options)
 {
 	struct qed_engine *engine;
-	int ret = qed_engine_create(QED_IO_THREADS, &engine);
+	int ret = qed_engine_start(QED_IO_THREADS, path, &options->log, &engine);
 
-	if (ret < 0) {
-		qed_log_write(&options->log, QED_LOG_ERROR,
-			      "%s: cannot start the I/O engine: %s", path,
-			      strerror(-ret));
+	if (ret < 0)
 		return ret;
-	}
 	return qed_image_create_engine(path, options, engine);
 }

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <string.h>
 #include <linux/fs.h>
 #include <sys/ioctl.h>
 #include <unistd.h>
@@ -118,6 +119,18 @@ int qed_engine_create(enum qed_io_engine which, struct qed_engine **engine)
 	ret = qed_engine_uring_create(engine);
 	if (ret < 0 && which == QED_IO_AUTO)
 		ret = qed_engine_threads_create(engine);
+	return ret;
+}
+
+int qed_engine_start(enum qed_io_engine which, const char *path,
+		     const struct qed_log *log, struct qed_engine **engine)
+{
+	int ret = qed_engine_create(which, engine);
+
+	if (ret < 0)
+		qed_log_write(log, QED_LOG_ERROR,
+			      "%s: cannot start the I/O engine: %s", path,
+			      strerror(-ret));
 	return ret;
 }
 

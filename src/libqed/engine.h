@@ -85,6 +85,9 @@ int qed_engine_uring_create(struct qed_engine **engine);
 int qed_engine_threads_create(struct qed_engine **engine);
 /* By the caller's wish; QED_IO_AUTO falls back from io_uring to threads. */
 int qed_engine_create(enum qed_io_engine which, struct qed_engine **engine);
+/* The same for work on the file at `path`, with one message about it on failure. */
+int qed_engine_start(enum qed_io_engine which, const char *path,
+		     const struct qed_log *log, struct qed_engine **engine);
 void qed_engine_destroy(struct qed_engine *engine);
 
 /*

@@ -144,13 +144,9 @@ int qed_image_open(const char *path, const struct qed_open_options *options,
 	*out = NULL;
 	if (ret < 0)
 		return ret;
-	ret = qed_engine_create(options->io, &engine);
-	if (ret < 0) {
-		qed_log_write(&options->log, QED_LOG_ERROR,
-			      "%s: cannot start the I/O engine: %s", path,
-			      strerror(-ret));
+	ret = qed_engine_start(options->io, path, &options->log, &engine);
+	if (ret < 0)
 		return ret;
-	}
 	return qed_image_open_engine(path, options, engine, out);
 }
 

@@ -473,13 +473,9 @@ int qed_image_check(const char *path, const struct qed_check_options *options,
 	memset(report, 0, sizeof(*report));
 	if (ret < 0)
 		return ret;
-	ret = qed_engine_create(options->io, &engine);
-	if (ret < 0) {
-		qed_log_write(&options->log, QED_LOG_ERROR,
-			      "%s: cannot start the I/O engine: %s", path,
-			      strerror(-ret));
+	ret = qed_engine_start(options->io, path, &options->log, &engine);
+	if (ret < 0)
 		return ret;
-	}
 	return qed_image_check_engine(path, options, engine, report);
 }
 
@@ -501,13 +497,9 @@ int qed_image_check_undo_engine(const char *path, const struct qed_log *log,
 int qed_image_check_undo(const char *path, const struct qed_log *log)
 {
 	struct qed_engine *engine;
-	int ret = qed_engine_create(QED_IO_AUTO, &engine);
+	int ret = qed_engine_start(QED_IO_AUTO, path, log, &engine);
 
-	if (ret < 0) {
-		qed_log_write(log, QED_LOG_ERROR,
-			      "%s: cannot start the I/O engine: %s", path,
-			      strerror(-ret));
+	if (ret < 0)
 		return ret;
-	}
 	return qed_image_check_undo_engine(path, log, engine);
 }

@@ -577,13 +577,9 @@ int qed_image_rebase_engine(const char *path,
 int qed_image_rebase(const char *path, const struct qed_rebase_options *options)
 {
 	struct qed_engine *engine;
-	int ret = qed_engine_create(options->io, &engine);
+	int ret = qed_engine_start(options->io, path, &options->log, &engine);
 
-	if (ret < 0) {
-		qed_log_write(&options->log, QED_LOG_ERROR,
-			      "%s: cannot start the I/O engine: %s", path,
-			      strerror(-ret));
+	if (ret < 0)
 		return ret;
-	}
 	return qed_image_rebase_engine(path, options, engine);
 }
