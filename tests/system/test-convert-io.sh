@@ -6,7 +6,8 @@
 
 . "$(dirname "$0")/functions.sh"
 
-requires "$QEDIMG" qemu-img qemu-io losetup mkfs.ext4 mkfs.xfs
+need_loop
+requires "$QEDIMG" qemu-img qemu-io mkfs.ext4 mkfs.xfs filefrag
 
 mkdir "$TMP/work"
 cd "$TMP/work"
@@ -70,11 +71,18 @@ for options in '' '-S 64k' '-S 0' '-m 1'; do
 	# shellcheck disable=SC2086 # words
 	convert $options top.qed "$device"
 	cmp -n $((13 << 20)) "$device" want.raw || fail "onto a device: $options"
-	tail -c 1M "$device" | cmp -s - /dev/zero && fail "what is behind changed"
+	cmp -i $((13 << 20)) "$device" stale.img || fail "what is behind changed"
 done
 cp stale.img "$device"
 convert -n top.qed "$device"
 cmp -n $((13 << 20)) "$device" want.raw || fail "-n onto a device"
+cmp -i $((13 << 20)) "$device" stale.img || fail "-n: what is behind changed"
+cp stale.img "$device"
+status=0
+"$QEDIMG" convert -O qed top.qed "$device" 2>../err || status=$?
+[ "$status" -eq 1 ] || fail "a new QED image on a device: status $status"
+grep -q "$device: .*block device" ../err || fail "QED on it: $(cat ../err)"
+cmp "$device" stale.img || fail "a device that was refused has changed"
 head -c 14M /dev/zero >"$device"
 convert -n --target-is-zero top.qed "$device"
 cmp -n $((13 << 20)) "$device" want.raw || fail "--target-is-zero"
@@ -137,6 +145,34 @@ for signal in INT TERM KILL; do
 	done
 done
 [ "$early" -gt 0 ] || fail "nothing was stopped"
+
+# The source has no end yet, so however fast the host is, the copy is under way: of
+# 4 MiB a pipe holds 1 MiB, the rest has been read.
+mkfifo feed
+for signal in INT TERM; do
+	for format in raw qed; do
+		for target in kept none; do
+			echo old >kept
+			env --default-signal=INT "$QEDIMG" convert -f raw \
+				-O $format - $target <feed 2>../err &
+			pid=$!
+			exec 3>feed
+			head -c 4M big.raw >&3
+			kill -s $signal $pid
+			"$WAITFOR" exit $pid 20 || {
+				exec 3>&-
+				fail "$signal does not stop it"
+			}
+			status=0
+			wait $pid || status=$?
+			exec 3>&-
+			[ "$status" -ne 0 ] || fail "$signal: success"
+			[ "$(cat kept)" = old ] || fail "$signal: kept has changed"
+			[ ! -e none ] || fail "$signal: a part of it is there"
+			nothing_left
+		done
+	done
+done
 
 # ---- space that is shared ----
 
