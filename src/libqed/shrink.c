@@ -106,12 +106,12 @@ static int clear_chunk(struct shrink *s, uint64_t n, uint64_t file_off)
 {
 	uint64_t first = 0, end = n;
 
+	if (qed_is_zero(s->chunk, n * QED_ENTRY_BYTES))
+		return 0;
 	while (first < end && !qed_le64_get(s->chunk[first]))
 		first++;
 	while (end > first && !qed_le64_get(s->chunk[end - 1]))
 		end--;
-	if (first == end)
-		return 0;
 	memset(s->chunk + first, 0, (end - first) * QED_ENTRY_BYTES);
 	return qed_file_write(s->file, s->chunk + first,
 			      (end - first) * QED_ENTRY_BYTES,
