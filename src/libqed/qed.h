@@ -410,7 +410,7 @@ struct qed_commit_options {
  * its disk is the same as before; the same call goes on from there.
  *
  * 0, or -errno after one message: -EINVAL if there is nothing to commit to or it is not
- * `base`'s, -EBUSY if one of the files is in use, -ENOSPC also for an image or a device
+ * `base`'s, -EBUSY if one of the files is in use, -ENOSPC also for a device
  * that is too small, -ENOTSUP for an image that must not be emptied (unknown compat_features),
  * -ECANCELED, or as qed_image_open().
  */

@@ -16,7 +16,7 @@ struct qed_receiver {
  * Opens and locks the QED image, or raw file, at `path` for writing, on a share of the
  * engine, which has to outlive it.  If a raw file has less than `size` bytes it is made
  * so long, durably; what is added reads as zeroes.  0, or -errno after one error
- * message (-ENOSPC for a device or an image that is too small); it is to be closed
+ * message (-ENOSPC also for a device that is too small); it is to be closed
  * then, too.
  */
 int qed_receiver_open(struct qed_receiver *receiver, const char *path, bool raw,
