@@ -46,6 +46,7 @@ struct test {
 	uint64_t nwrong, nleaked;	/* what the oracle says of it */
 	bool qemu, dry;			/* wanted */
 	struct report first, mended;	/* of the check, of the repair */
+	struct report other;		/* of any other run */
 	uint8_t *a, *b;			/* a cluster each */
 	char message[500];
 };
@@ -136,9 +137,22 @@ static const struct {
 	{ "shared", SHARED },		    { "leak", LEAK },
 };
 
+/* Of a fault, added to the report. */
+static struct fault *next_fault(struct report *report)
+{
+	if (report->nfaults == report->room) {
+		report->room = report->room ? 2 * report->room : 1024;
+		report->faults = realloc(report->faults, report->room *
+						sizeof(*report->faults));
+		if (!report->faults)
+			die("memory");
+	}
+	return &report->faults[report->nfaults];
+}
+
 static void parse_fault(struct report *report, const char *line)
 {
-	struct fault *f = &report->faults[report->nfaults];
+	struct fault *f = next_fault(report);
 	char kind[20];
 
 	memset(f, 0, sizeof(*f));
@@ -156,8 +170,7 @@ static void parse_fault(struct report *report, const char *line)
 	for (size_t i = 0; i < sizeof(kinds) / sizeof(*kinds); i++)
 		if (!strcmp(kind, kinds[i].name))
 			f->kind = kinds[i].kind;
-	if (++report->nfaults == sizeof(report->faults) / sizeof(*f))
-		die("too many faults");
+	report->nfaults++;
 }
 
 static void read_report(struct report *report)
@@ -221,14 +234,14 @@ static bool find_it(struct test *test)
 
 static bool run_dry(struct test *test)
 {
-	static struct report report;
+	struct report *report = &test->other;
 
 	if (!test->dry)
 		return true;
-	if (!check(test, expected_status(test), "all", "--dry-run", &report))
+	if (!check(test, expected_status(test), "all", "--dry-run", report))
 		return false;
-	for (unsigned i = 0; i < report.nfaults; i++)
-		if (!strcmp(report.faults[i].action, "none") && !test->nwrong)
+	for (unsigned i = 0; i < report->nfaults; i++)
+		if (!strcmp(report->faults[i].action, "none") && !test->nwrong)
 			return wrong(test, "nothing would be done");
 	return file_is(test->before) ||
 	       wrong(test, "a dry run changes the file");
@@ -317,7 +330,6 @@ static bool content_ok(struct test *test, const struct image *after)
 
 static bool after_ok(struct test *test, const struct image *after)
 {
-	static struct report report;
 	uint64_t nleaked, nwrong = oracle_count(after, &nleaked);
 
 	if (nwrong)
@@ -325,9 +337,9 @@ static bool after_ok(struct test *test, const struct image *after)
 			     nwrong);
 	if (image_get(after, 16) & NEED_CHECK)
 		return wrong(test, "NEED_CHECK is set still");
-	if (!content_ok(test, after) || !check(test, 0, "all", NULL, &report))
+	if (!content_ok(test, after) || !check(test, 0, "all", NULL, &test->other))
 		return false;
-	oracle_judge(after, &report, test->message);
+	oracle_judge(after, &test->other, test->message);
 	if (*test->message)
 		return false;
 	return file_is(after) || wrong(test, "mended again it changes");
@@ -429,13 +441,12 @@ static bool undo_it(struct test *test)
  */
 static bool test_one(unsigned n, uint64_t seed, unsigned *count)
 {
-	static struct test test;
+	struct test test = { .qemu = false };
 	struct rng rng = { rng_mix(seed + n) };
 	bool ok, backing = rng_chance(&rng, 50), flag = rng_chance(&rng, 30);
 	char name[200];
 	size_t g = 0;
 
-	test = (struct test){ .qemu = false };
 	for (size_t turn = 0; turn < NGEOMETRIES; turn++) {
 		g = (n + n / NGEOMETRIES + turn) % NGEOMETRIES;
 		test.before = image_create(&geometries[g], backing);
@@ -470,6 +481,9 @@ static bool test_one(unsigned n, uint64_t seed, unsigned *count)
 	image_free(test.before);
 	free(test.a);
 	free(test.b);
+	free(test.first.faults);
+	free(test.mended.faults);
+	free(test.other.faults);
 	++*count;
 	return ok;
 }

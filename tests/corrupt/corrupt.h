@@ -79,8 +79,8 @@ struct fault {
 };
 
 struct report {
-	struct fault faults[16384];
-	unsigned nfaults;
+	struct fault *faults;
+	unsigned nfaults, room;		/* room: for faults */
 };
 
 /*
