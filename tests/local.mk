@@ -31,6 +31,8 @@ fake_engine_sources = \
 	%D%/lib/fake-engine.h \
 	%D%/lib/model.c \
 	%D%/lib/model.h \
+	%D%/lib/plain-engine.c \
+	%D%/lib/plain-engine.h \
 	%D%/lib/rng.h \
 	%D%/lib/state.c \
 	%D%/lib/walk.c \

@@ -2,6 +2,7 @@
 /* The image that a workload runs on, with what lies below it. */
 #include "config.h"
 
+#include "../lib/plain-engine.h"
 #include "explorer.h"
 
 #include <fcntl.h>
@@ -60,8 +61,7 @@ static void make_backing(const struct setup *setup, const char *path,
 	make_image(setup, path, size, backing, format);
 	qed_open_options_init(&options);
 	options.flags = QED_OPEN_RDWR;
-	options.io = QED_IO_THREADS;
-	if (qed_image_open(path, &options, &image) < 0)
+	if (plain_open(path, &options, &image) < 0)
 		die(path);
 	for (uint64_t at = 0; at < size; at += SECTOR)
 		if (mine[at] &&

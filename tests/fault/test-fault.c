@@ -18,6 +18,7 @@
 #include "../lib/fake-engine.h"
 #include "image.h"
 #include "../lib/model.h"
+#include "../lib/plain-engine.h"
 #include "../lib/walk.h"
 
 #include <errno.h>
@@ -493,10 +494,9 @@ static void judge_reopened(struct run *run)
 	judge_structure(run, run->unclean);
 	qed_open_options_init(&options);
 	options.flags = QED_OPEN_RDWR;
-	options.io = QED_IO_THREADS;
 	options.commit_seconds = 0;
 	options.log = (struct qed_log){ hear, run };
-	ret = qed_image_open(TOP, &options, &run->image);
+	ret = plain_open(TOP, &options, &run->image);
 	if (ret == 0)
 		ret = qed_pread(run->image, buffer, SIZE, 0);
 	if (ret != (int64_t)SIZE)

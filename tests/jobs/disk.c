@@ -2,6 +2,7 @@
 /* What the guest sees of a file, and whether it may. */
 #include "config.h"
 
+#include "../lib/plain-engine.h"
 #include "frame.h"
 
 #include <errno.h>
@@ -40,6 +41,7 @@ static bool read_disk(struct disk *disk, struct qed_image *image,
 			continue;
 		if (n != -EUCLEAN)
 			return false;
+		memset(disk->bytes + at, 0, len);
 		memset(disk->bad + at / SECTOR, 1, (len + 511) / SECTOR);
 	}
 	return true;
@@ -55,18 +57,17 @@ bool disk_read(struct disk *disk, const char *path, bool writable,
 	bool ok;
 
 	qed_open_options_init(&options);
-	options.io = QED_IO_THREADS;
 	options.commit_seconds = 0;
 	options.log = (struct qed_log){ hear, log };
 	if (ends_in(path, ".raw"))
 		options.flags = QED_OPEN_RAW;
 	else if (writable)
 		options.flags = QED_OPEN_RDWR;
-	if (qed_image_open(path, &options, &image) < 0)
+	if (plain_open(path, &options, &image) < 0)
 		return wrong(message, "cannot be opened: %s", log);
 	qed_image_get_info(image, &info);
 	disk->size = info.virtual_size;
-	disk->bytes = calloc(1, disk->size + 1);
+	disk->bytes = malloc(disk->size + 1);
 	disk->bad = calloc(1, disk->size / SECTOR + 1);
 	if (!disk->bytes || !disk->bad)
 		die("disk");

@@ -4,6 +4,7 @@
 
 #include "../lib/calls.h"
 #include "../lib/model.h"
+#include "../lib/plain-engine.h"
 #include "job.h"
 
 #include <endian.h>
@@ -63,8 +64,7 @@ static struct qed_image *open_image(const char *path)
 
 	qed_open_options_init(&options);
 	options.flags = QED_OPEN_RDWR;
-	options.io = QED_IO_THREADS;
-	if (qed_image_open(path, &options, &image) < 0)
+	if (plain_open(path, &options, &image) < 0)
 		die(path);
 	return image;
 }

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "../lib/calls.h"
+#include "../lib/plain-engine.h"
 #include "frame.h"
 
 #include <stdio.h>
@@ -69,11 +70,8 @@ void trial_free(struct trial *trial)
 bool trial_again(const struct subject *subject, char message[700])
 {
 	struct trial trial = { .ret = 0 };
-	struct qed_engine *engine;
 
-	if (qed_engine_create(QED_IO_THREADS, &engine) < 0)
-		die("engine");
-	run(subject, &trial, engine);
+	run(subject, &trial, plain_engine());
 	if (trial.ret == 0)
 		return true;
 	return wrong(message, "run again it fails: %s (%s)",
