@@ -172,6 +172,20 @@ static int open_new(struct qed_newfile *n)
 	return under_temp_name(n, open_temp);
 }
 
+int qed_newfile_begin_exclusive(struct qed_newfile *newfile, const char *path,
+				const struct qed_log *log)
+{
+	*newfile = (struct qed_newfile){ .path = path,
+					 .log = log,
+					 .exclusive = true,
+					 .oldfd = -1,
+					 .dirfd = -1,
+					 .target = strdup(path) };
+	if (!newfile->target)
+		return refuse(newfile, -ENOMEM, "out of memory");
+	return open_target_dir(newfile);
+}
+
 int qed_newfile_make(struct qed_newfile *newfile, struct qed_engine *engine)
 {
 	int ret = open_new(newfile);
@@ -183,13 +197,48 @@ int qed_newfile_make(struct qed_newfile *newfile, struct qed_engine *engine)
 			      &newfile->file);
 }
 
-static int link_temp(const struct qed_newfile *n)
+static int link_as(const struct qed_newfile *n, const char *name)
 {
 	char proc[64];
 
 	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", n->file->fd);
-	return linkat(AT_FDCWD, proc, n->dirfd, n->temp, AT_SYMLINK_FOLLOW) < 0 ?
+	return linkat(AT_FDCWD, proc, n->dirfd, name, AT_SYMLINK_FOLLOW) < 0 ?
 		       -errno : 0;
+}
+
+static int link_temp(const struct qed_newfile *n)
+{
+	return link_as(n, n->temp);
+}
+
+/* A link cannot replace a file, so it goes by a name beside it. */
+static int take_name(struct qed_newfile *n)
+{
+	int ret = n->temp[0] ? 0 : under_temp_name(n, link_temp);
+
+	if (ret == 0 && renameat(n->dirfd, n->temp, n->dirfd, n->name) < 0)
+		ret = -errno;
+	if (ret == 0)
+		n->temp[0] = '\0';
+	return ret;
+}
+
+/* Each of these calls fails with EEXIST where something has the name. */
+static int take_free_name(struct qed_newfile *n)
+{
+	if (!n->temp[0])
+		return link_as(n, n->name);
+	if (renameat2(n->dirfd, n->temp, n->dirfd, n->name,
+		      RENAME_NOREPLACE) < 0) {
+		/* EINVAL: some file systems, such as NFS. */
+		if (errno != EINVAL && errno != ENOSYS)
+			return -errno;
+		if (linkat(n->dirfd, n->temp, n->dirfd, n->name, 0) < 0)
+			return -errno;
+		unlinkat(n->dirfd, n->temp, 0);
+	}
+	n->temp[0] = '\0';
+	return 0;
 }
 
 int qed_newfile_publish(struct qed_newfile *newfile, bool durable)
@@ -199,17 +248,16 @@ int qed_newfile_publish(struct qed_newfile *newfile, bool durable)
 
 	if (ret < 0)
 		return refuse(n, ret, "cannot sync: %s", strerror(-ret));
-	/* A link cannot replace a file, so it goes by a name beside it. */
-	if (!n->temp[0])
-		ret = under_temp_name(n, link_temp);
+	ret = n->exclusive ? take_free_name(n) : take_name(n);
+	if (ret == -EEXIST && n->exclusive)
+		return ret;
 	if (ret < 0)
 		return refuse(n, ret, "cannot name it: %s", strerror(-ret));
-	if (renameat(n->dirfd, n->temp, n->dirfd, n->name) < 0)
-		return refuse_errno(n, "cannot move into place");
-	n->temp[0] = '\0';
 	/* EINVAL: a file system that does not sync directories. */
 	if (durable && fsync(n->dirfd) < 0 && errno != EINVAL)
-		return refuse_errno(n, "cannot sync its directory");
+		return refuse_errno(n, "is complete, but a power cut may take "
+				       "its name away: cannot sync its "
+				       "directory");
 	return 0;
 }
 

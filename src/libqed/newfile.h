@@ -18,6 +18,7 @@
 struct qed_newfile {
 	const char *path;		/* as the caller named it, and keeps */
 	const struct qed_log *log;
+	bool exclusive;			/* it replaces nothing */
 	struct qed_file *file;		/* the new file, or null */
 	int oldfd;			/* what it replaces, locked, or -1 */
 	struct stat old;		/* valid with oldfd */
@@ -37,12 +38,20 @@ struct qed_newfile {
 int qed_newfile_begin(struct qed_newfile *newfile, const char *path,
 		      const struct qed_log *log);
 
+/*
+ * The same for a name that nothing may have, not even a symbolic link.  Whether that is
+ * so is found out at the end, by qed_newfile_publish(), at one go with taking it.
+ */
+int qed_newfile_begin_exclusive(struct qed_newfile *newfile, const char *path,
+				const struct qed_log *log);
+
 /* Makes the file, empty, its operations on `engine`: 0, or -errno after a message. */
 int qed_newfile_make(struct qed_newfile *newfile, struct qed_engine *engine);
 
 /*
  * Gives it its name.  Durable on return if `durable`: then all that was written to
- * the file is synced before, and its directory after.  0, or -errno after a message.
+ * the file is synced before, and its directory after.  0, or -errno after a message;
+ * -EEXIST, without one, if the name was to be free and is not.
  */
 int qed_newfile_publish(struct qed_newfile *newfile, bool durable);
 
