@@ -106,6 +106,7 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/scan.h \
 	%D%/libqed/seek.c \
 	%D%/libqed/snapshot.c \
+	%D%/libqed/snapshot.h \
 	%D%/libqed/source.c \
 	%D%/libqed/source.h \
 	%D%/libqed/spare.c \

@@ -14,6 +14,7 @@ unit_programs = \
 	%D%/unit/unit-format \
 	%D%/unit/unit-lock \
 	%D%/unit/unit-size \
+	%D%/unit/unit-snapshot \
 	%D%/unit/unit-spare \
 	%D%/unit/unit-stats \
 	%D%/unit/unit-syncs \
@@ -41,6 +42,7 @@ fake_engine_sources = \
 %C%_unit_unit_compact_SOURCES = %D%/unit/unit-compact.c $(fake_engine_sources)
 %C%_unit_unit_convert_SOURCES = %D%/unit/unit-convert.c $(fake_engine_sources)
 %C%_unit_unit_engine_SOURCES = %D%/unit/unit-engine.c $(fake_engine_sources)
+%C%_unit_unit_snapshot_SOURCES = %D%/unit/unit-snapshot.c $(fake_engine_sources)
 %C%_unit_unit_spare_SOURCES = %D%/unit/unit-spare.c $(fake_engine_sources)
 %C%_unit_unit_stats_SOURCES = %D%/unit/unit-stats.c $(fake_engine_sources)
 %C%_unit_unit_syncs_SOURCES = %D%/unit/unit-syncs.c $(fake_engine_sources)
@@ -48,6 +50,9 @@ fake_engine_sources = \
 # It counts what the library allocates.
 %C%_unit_unit_spare_LDFLAGS = -Wl,--wrap=malloc -Wl,--wrap=calloc \
 	-Wl,--wrap=realloc -Wl,--wrap=aligned_alloc -Wl,--wrap=posix_memalign
+
+# It stands for hosts that can do less.
+%C%_unit_unit_snapshot_LDFLAGS = -Wl,--wrap=openat64 -Wl,--wrap=renameat2
 
 # Of qedimg, not of the library.
 %C%_unit_unit_size_SOURCES = \

@@ -223,9 +223,6 @@ static int probe_backing(const struct creation *c, uint64_t *size)
 	char *path;
 	int fd, ret;
 
-	ret = check_backing_options(c);
-	if (ret)
-		return ret;
 	path = resolve_backing(c);
 	if (!path)
 		return refuse(c, c->path, -ENOMEM, "out of memory");
@@ -250,22 +247,12 @@ static void set_backing(struct creation *c)
 		(uint32_t)strlen(c->options->backing);
 }
 
-static int make_header(struct creation *c)
+/* All but the backing file, whose disk has `size` bytes. */
+static int complete_header(struct creation *c, uint64_t size)
 {
 	const struct qed_create_options *options = c->options;
 	char message[QED_MESSAGE_MAX];
-	uint64_t size = 0;
 
-	if (options->backing) {
-		int ret = probe_backing(c, &size);
-
-		if (ret)
-			return ret;
-		set_backing(c);
-	} else if (options->backing_format) {
-		return refuse(c, c->path, -EINVAL,
-			      "backing format given without a backing file");
-	}
 	if (options->virtual_size)
 		size = options->virtual_size;
 	if (size > UINT64_MAX - (QED_SECTOR - 1))
@@ -284,6 +271,26 @@ static int make_header(struct creation *c)
 	return 0;
 }
 
+static int make_header(struct creation *c)
+{
+	const struct qed_create_options *options = c->options;
+	uint64_t size = 0;
+	int ret;
+
+	if (options->backing) {
+		ret = check_backing_options(c);
+		if (!ret)
+			ret = probe_backing(c, &size);
+		if (ret)
+			return ret;
+		set_backing(c);
+	} else if (options->backing_format) {
+		return refuse(c, c->path, -EINVAL,
+			      "backing format given without a backing file");
+	}
+	return complete_header(c, size);
+}
+
 int qed_create_header(const struct qed_newfile *newfile,
 		      const struct qed_create_options *options,
 		      struct qed_header *header)
@@ -295,6 +302,23 @@ int qed_create_header(const struct qed_newfile *newfile,
 
 	memset(header, 0, sizeof(*header));
 	return make_header(&c);
+}
+
+int qed_create_overlay_header(const struct qed_newfile *newfile,
+			      const struct qed_create_options *options,
+			      struct qed_header *header)
+{
+	struct creation c = { .path = newfile->path,
+			      .newfile = newfile,
+			      .options = options,
+			      .header = header };
+	int ret = check_backing_options(&c);
+
+	memset(header, 0, sizeof(*header));
+	if (ret)
+		return ret;
+	set_backing(&c);
+	return complete_header(&c, 0);
 }
 
 int qed_create_write_header(struct qed_file *file,
@@ -312,9 +336,9 @@ int qed_create_write_header(struct qed_file *file,
 	return qed_file_write(file, buf, len, 0);
 }
 
-/* Header, backing name, and an L1 table of zeroes. */
-static int write_image(struct qed_newfile *newfile,
-		       const struct qed_header *header, const char *backing)
+int qed_create_write_empty(struct qed_newfile *newfile,
+			   const struct qed_header *header,
+			   const char *backing)
 {
 	struct qed_file *file = newfile->file;
 	int ret = qed_create_write_header(file, header, backing);
@@ -384,7 +408,7 @@ static int make_image(struct qed_newfile *newfile,
 	size = header.image_size;
 	if (options->preallocation)
 		header.image_size = 0;
-	ret = write_image(newfile, &header, options->backing);
+	ret = qed_create_write_empty(newfile, &header, options->backing);
 	if (ret == 0 && options->preallocation && size)
 		ret = preallocate(newfile, options, size, engine);
 	return ret;

@@ -22,9 +22,25 @@ int qed_create_header(const struct qed_newfile *newfile,
 		      const struct qed_create_options *options,
 		      struct qed_header *header);
 
+/*
+ * The same of an overlay on an image that the caller has open: options->virtual_size is
+ * its disk's, and no file is looked at.
+ */
+int qed_create_overlay_header(const struct qed_newfile *newfile,
+			      const struct qed_create_options *options,
+			      struct qed_header *header);
+
 /* Writes it, and the backing name that it says is there: 0 or -errno. */
 int qed_create_write_header(struct qed_file *file,
 			    const struct qed_header *header,
 			    const char *backing);
+
+/*
+ * Makes an empty image of a file that has been made: header, backing name, and an L1
+ * table of zeroes.  Not durable.  0, or -errno after one message.
+ */
+int qed_create_write_empty(struct qed_newfile *newfile,
+			   const struct qed_header *header,
+			   const char *backing);
 
 #endif

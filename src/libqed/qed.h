@@ -360,9 +360,14 @@ int qed_image_create(const char *path,
  * be moved together.  The image is locked meanwhile; then nobody may write it any more
  * by its permissions, where these can be changed (a warning says if not).
  *
- * 0 with the overlay durable, or -errno after one message: -EEXIST there is one,
- * -EUCLEAN the image was not closed cleanly, or as qed_image_open() and
- * qed_image_create().
+ * The overlay gets its name, at one go with finding that nothing has it, when it is
+ * durable, and the image's permissions change when the name is durable, too: whatever
+ * interrupts that, there is no overlay or all of it.  It takes no time worth cancelling.
+ *
+ * 0 with all of that durable, or -errno after one message: -EEXIST the overlay's name is
+ * taken, -EINVAL it is that of the image or of one behind it, -EUCLEAN the image was not
+ * closed cleanly, -ESTALE the image's name went to another file meanwhile, or as
+ * qed_image_open() and qed_image_create().
  */
 int qed_image_snapshot(const char *path, const char *overlay, uint32_t flags,
 		       const struct qed_log *log);
