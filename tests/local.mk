@@ -95,11 +95,14 @@ job_programs = \
 	%D%/jobs/job-commit \
 	%D%/jobs/job-compact \
 	%D%/jobs/job-rebase \
-	%D%/jobs/job-resize
+	%D%/jobs/job-resize \
+	%D%/jobs/job-snapshot
 
 job_sources = \
 	%D%/jobs/controls.c \
 	%D%/jobs/cuts.c \
+	%D%/jobs/deeds.c \
+	%D%/jobs/deeds.h \
 	%D%/jobs/disk.c \
 	%D%/jobs/faults.c \
 	%D%/jobs/frame.h \
@@ -110,16 +113,27 @@ job_sources = \
 	%D%/jobs/snapshot.c \
 	%D%/jobs/trial.c \
 	$(fake_engine_sources)
+# What deeds.c sees.
+job_ldflags = $(AM_LDFLAGS) -Wl,--wrap=linkat -Wl,--wrap=renameat \
+	-Wl,--wrap=renameat2 -Wl,--wrap=unlink -Wl,--wrap=fchmod -Wl,--wrap=fsync
 %C%_jobs_job_check_SOURCES = %D%/jobs/job-check.c $(job_sources)
 %C%_jobs_job_check_LDADD = libqed-core.la
+%C%_jobs_job_check_LDFLAGS = $(job_ldflags)
 %C%_jobs_job_commit_SOURCES = %D%/jobs/job-commit.c $(job_sources)
 %C%_jobs_job_commit_LDADD = libqed-core.la
+%C%_jobs_job_commit_LDFLAGS = $(job_ldflags)
 %C%_jobs_job_compact_SOURCES = %D%/jobs/job-compact.c $(job_sources)
 %C%_jobs_job_compact_LDADD = libqed-core.la
+%C%_jobs_job_compact_LDFLAGS = $(job_ldflags)
 %C%_jobs_job_rebase_SOURCES = %D%/jobs/job-rebase.c $(job_sources)
 %C%_jobs_job_rebase_LDADD = libqed-core.la
+%C%_jobs_job_rebase_LDFLAGS = $(job_ldflags)
 %C%_jobs_job_resize_SOURCES = %D%/jobs/job-resize.c $(job_sources)
 %C%_jobs_job_resize_LDADD = libqed-core.la
+%C%_jobs_job_resize_LDFLAGS = $(job_ldflags)
+%C%_jobs_job_snapshot_SOURCES = %D%/jobs/job-snapshot.c $(job_sources)
+%C%_jobs_job_snapshot_LDADD = libqed-core.la
+%C%_jobs_job_snapshot_LDFLAGS = $(job_ldflags)
 
 LIBRARY_TESTS += $(job_programs)
 

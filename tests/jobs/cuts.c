@@ -3,7 +3,9 @@
  * Power cuts: one moment for all files, but what else reached the disk is another
  * chance for each.  A file that the job has made is there for sure once its first
  * flush is over, and the job has gone on from that (before, it may be there); one
- * that it has removed may always be there still.
+ * that it has removed may always be there still.  One that it makes without a name is
+ * there, in place of what was, from when it gets one: perhaps at first, for sure once
+ * the directory has been synced.  Modes may be the new ones as soon as they are set.
  */
 #include "config.h"
 
@@ -22,6 +24,7 @@ struct states {
 	struct {
 		const char *name;
 		bool made;		/* by the job */
+		const struct snapshot_file *old;	/* in whose place, or null */
 		uint64_t begun, kept;	/* it may be there, must be there */
 		struct walk *walk;
 		struct event_log log;
@@ -61,6 +64,27 @@ static void find_birth(struct states *states, unsigned i)
 			states->files[i].kept = log->events[e].submitted;
 }
 
+/* The same of one that is made without a name. */
+static void find_naming(struct states *states, unsigned i)
+{
+	uint64_t begun = UINT64_MAX, kept = UINT64_MAX;
+
+	for (unsigned d = 0; d < deeds_count(); d++) {
+		const struct deed *deed = deeds_get(d);
+		bool named = begun != UINT64_MAX;
+
+		if (!deed->done)
+			continue;
+		if (deed->kind == DEED_NAME &&
+		    !strcmp(deed->name, states->files[i].name))
+			begun = deed->begun;
+		if (deed->kind == DEED_SYNC && !*deed->name && named)
+			kept = qed_min(kept, deed->ended);
+	}
+	states->files[i].begun = begun;
+	states->files[i].kept = kept;
+}
+
 /* All is in one directory; each file has one path, or its history is in parts. */
 static const char *name_of(const char *path)
 {
@@ -73,6 +97,8 @@ static void add_file(struct states *states, const struct subject *subject,
 		     struct fake *fake, const char *name, int number)
 {
 	const struct snapshot_file *file = snapshot_find(&subject->files, name);
+	const char *makes = subject->scene->job->makes;
+	bool nameless = makes && !strcmp(name, makes);
 	unsigned i = states->n++;
 	struct event_log *log = &states->files[i].log;
 
@@ -82,8 +108,9 @@ static void add_file(struct states *states, const struct subject *subject,
 		if (!strcmp(states->files[j].name, name))
 			die("a file is opened by two paths");
 	states->files[i].name = name;
-	states->files[i].made = !file;
-	if (file) {
+	states->files[i].made = nameless || !file;
+	states->files[i].old = nameless ? file : NULL;
+	if (!states->files[i].made) {
 		log->initial = malloc(file->size + 1);
 		if (!log->initial)
 			die(name);
@@ -95,7 +122,10 @@ static void add_file(struct states *states, const struct subject *subject,
 	events_collect(log, fake, number,
 		       states->files[i].walk ? is_metadata : NULL,
 		       states->files[i].walk);
-	find_birth(states, i);
+	if (nameless)
+		find_naming(states, i);
+	else
+		find_birth(states, i);
 	states->files[i].builder = builder_create(log);
 }
 
@@ -109,7 +139,7 @@ static int by_value(const void *a, const void *b)
 /* Before everything; right after each operation, while the next is not begun. */
 static void find_moments(struct states *states)
 {
-	size_t n = 1;
+	size_t n = 1 + deeds_count();
 
 	for (unsigned i = 0; i < states->n; i++)
 		n += states->files[i].log.nevents;
@@ -121,6 +151,10 @@ static void find_moments(struct states *states)
 		for (size_t e = 0; e < states->files[i].log.nevents; e++)
 			states->moments[states->nmoments++] =
 				states->files[i].log.events[e].completed + 1;
+	for (unsigned d = 0; d < deeds_count(); d++)
+		if (deeds_get(d)->done)
+			states->moments[states->nmoments++] =
+				deeds_get(d)->ended + 1;
 	qsort(states->moments, states->nmoments, sizeof(*states->moments),
 	      by_value);
 }
@@ -155,6 +189,18 @@ uint64_t states_end(const struct states *states)
 	return states->moments[states->nmoments - 1];
 }
 
+static void set_modes(uint64_t cut, struct rng *rng)
+{
+	for (unsigned d = 0; d < deeds_count(); d++) {
+		const struct deed *deed = deeds_get(d);
+
+		if (deed->kind == DEED_MODE && deed->done &&
+		    deed->begun < cut && rng_chance(rng, 50) &&
+		    chmod(deed->name, deed->mode) < 0)
+			die(deed->name);
+	}
+}
+
 void states_make(struct states *states, uint64_t cut, struct rng *rng)
 {
 	for (unsigned i = 0; i < states->n; i++) {
@@ -167,7 +213,10 @@ void states_make(struct states *states, uint64_t cut, struct rng *rng)
 		if (there)
 			builder_make(states->files[i].builder, cut, rng,
 				     states->files[i].name);
+		else if (states->files[i].old)
+			snapshot_put(states->files[i].old);
 	}
+	set_modes(cut, rng);
 }
 
 static bool explore_one(const struct subject *subject, struct states *states,

@@ -140,6 +140,52 @@ bool fail_each(const struct subject *subject, const struct limits *limits,
 	return true;
 }
 
+static const char *const deed_names[] = { "naming", "removal", "mode", "sync" };
+
+/* A file can do without another mode, and without that being durable. */
+static bool deed_may_fail(const struct deed *deed)
+{
+	return deed->kind == DEED_MODE ||
+	       (deed->kind == DEED_SYNC && *deed->name);
+}
+
+static bool deed_ok(const struct subject *subject, struct trial *trial,
+		    struct tally *tally, char message[700])
+{
+	unsigned n = trial->fail_deed;
+
+	if (trial->ret >= 0 && !deed_may_fail(deeds_get(n - 1)))
+		return wrong(message, "it succeeds");
+	if (trial->ret < 0 && trial->errors != 1)
+		return wrong(message, "%u messages, the last one '%s'",
+			     trial->errors, trial->last_log);
+	if (n % 2)
+		return judge_midway(subject, true, false, tally, message);
+	return cut_ok(subject, trial, n, tally, message);
+}
+
+bool fail_each_deed(const struct subject *subject, struct tally *tally,
+		    char message[700])
+{
+	bool hit = true, ok = true;
+
+	for (unsigned n = 1; hit && ok; n++) {
+		struct rng rng = { rng_mix(subject->seed) };
+		struct trial trial = { .fail_deed = n };
+		char text[700];
+
+		trial_run(subject, &trial, &rng);
+		hit = deeds_count() >= n;
+		ok = !hit || deed_ok(subject, &trial, tally, text) ||
+		     wrong(message, "EIO in the %s of '%s', number %u: %.500s",
+			   deed_names[deeds_get(n - 1)->kind],
+			   deeds_get(n - 1)->name, n, text);
+		tally->failures += hit;
+		trial_free(&trial);
+	}
+	return ok;
+}
+
 static bool cancel_nth(const struct subject *subject, unsigned n,
 		       struct tally *tally, char message[700])
 {

@@ -7,6 +7,7 @@
  *	snapshot.c	saves and restores them
  *	disk.c		what the guest sees of them
  *	trial.c		one run of a job
+ *	deeds.c		what it does to names and permissions
  *	judge.c		is what it left right?
  *	cuts.c		power cuts, at every step
  *	faults.c	failing operations, cancellation
@@ -16,6 +17,7 @@
 #define FRAME_H
 
 #include "../lib/events.h"
+#include "deeds.h"
 #include "job.h"
 
 #define SNAPSHOT_FILES 8
@@ -33,6 +35,8 @@ struct snapshot {
 void snapshot_take(struct snapshot *snapshot);
 /* Makes the directory hold these files and nothing else. */
 void snapshot_restore(const struct snapshot *snapshot);
+/* Writes one file. */
+void snapshot_put(const struct snapshot_file *file);
 const struct snapshot_file *snapshot_find(const struct snapshot *snapshot,
 					  const char *name);
 void snapshot_free(struct snapshot *snapshot);
@@ -77,6 +81,7 @@ struct trial {
 	fake_decide *decide;
 	void *opaque;
 	unsigned cancel_at;		/* this call of `cancelled` says yes */
+	unsigned fail_deed;		/* this change of a name or mode fails */
 	/* results */
 	int ret;
 	unsigned errors;		/* messages */
@@ -105,7 +110,10 @@ bool judge_midway(const struct subject *subject, bool again, bool qemu,
 /* The same for one that has succeeded. */
 bool judge_end(const struct subject *subject, bool qemu, char message[700]);
 
-/* States of all files that a cut at some moment of the trial could leave. */
+/*
+ * States of all files that a cut at some moment of the trial, which is the last that was
+ * recorded, could leave.
+ */
 struct states;
 struct states *states_create(const struct subject *subject,
 			     struct trial *trial);
@@ -127,6 +135,8 @@ bool explore_cuts(const struct subject *subject, struct trial *trial,
 		  char message[700]);
 bool fail_each(const struct subject *subject, const struct limits *limits,
 	       struct tally *tally, char message[700]);
+bool fail_each_deed(const struct subject *subject, struct tally *tally,
+		    char message[700]);
 bool cancel_each(const struct subject *subject, const struct limits *limits,
 		 struct tally *tally, char message[700]);
 

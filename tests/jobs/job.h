@@ -71,6 +71,13 @@ struct job {
 	 * over it must give 0, whatever the library's function does then.
 	 */
 	int (*run)(const struct scene *scene, const struct job_env *env);
+	/*
+	 * A file that the job makes, or replaces, without a name until it gets this
+	 * one; or null.  Others that it makes have theirs from the beginning.
+	 */
+	const char *makes;
+	/* Is all as it should be at any time, contents apart?  Or null. */
+	bool (*midway)(const struct scene *scene, char message[700]);
 	/* Is the result what it should be, contents apart?  Or null. */
 	bool (*finished)(const struct scene *scene, char message[700]);
 	/* May the job succeed although this has failed?  Or null: never. */

@@ -214,6 +214,7 @@ static bool test_scene(const struct scene *scene, unsigned n,
 	ok = ok && judge_undisturbed(&subject, own.qemu, message) &&
 	     explore_cuts(&subject, &trial, &own, tally, message) &&
 	     fail_each(&subject, &own, tally, message) &&
+	     fail_each_deed(&subject, tally, message) &&
 	     cancel_each(&subject, &own, tally, message);
 	if (!ok) {
 		fprintf(stderr, "VIOLATION: %s\n  --seed %" PRIu64 " --job %s "

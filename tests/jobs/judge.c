@@ -125,6 +125,8 @@ bool judge_midway(const struct subject *subject, bool again, bool qemu,
 		snapshot_take(&files);
 	for (unsigned i = 0; i < subject->ndisks && ok; i++)
 		ok = disk_midway_ok(subject, i, qemu, &mended, message);
+	if (ok && subject->scene->job->midway)
+		ok = subject->scene->job->midway(subject->scene, message);
 	/* The job is to find the files as they were. */
 	if (ok && again && mended)
 		snapshot_restore(&files);

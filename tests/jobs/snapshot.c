@@ -30,12 +30,13 @@ static bool is_zero(const uint8_t *bytes, uint64_t len)
 	return !*bytes && !memcmp(bytes, bytes + 1, len - 1);
 }
 
-/* With holes where it is zero. */
-static void write_file(const struct snapshot_file *file)
+/* With holes where it is zero; anew, as what is there may not be for writing. */
+void snapshot_put(const struct snapshot_file *file)
 {
-	int fd = open(file->name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC,
-		      0600);
+	int fd;
 
+	unlink(file->name);
+	fd = open(file->name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
 	if (fd < 0 || ftruncate(fd, (off_t)file->size) < 0)
 		die(file->name);
 	for (uint64_t at = 0; at < file->size; at += BLOCK) {
@@ -102,7 +103,7 @@ void snapshot_restore(const struct snapshot *snapshot)
 {
 	each_name(drop, (void *)(uintptr_t)snapshot);
 	for (unsigned i = 0; i < snapshot->n; i++)
-		write_file(&snapshot->files[i]);
+		snapshot_put(&snapshot->files[i]);
 }
 
 void snapshot_free(struct snapshot *snapshot)

@@ -58,7 +58,9 @@ void trial_run(const struct subject *subject, struct trial *trial,
 	fake_set_decide(trial->fake, trial->decide, trial->opaque);
 	fake_set_pick(trial->fake, pick, rng);
 	snapshot_restore(&subject->files);
+	deeds_begin(trial->fake, trial->fail_deed);
 	run(subject, trial, fake_start(trial->fake));
+	deeds_end();
 }
 
 void trial_free(struct trial *trial)
