@@ -205,10 +205,11 @@ static int after_head(struct qed_copy *copy)
 /* A reused cluster is punched; where that can't be, zeroes are written. */
 static int after_punch(struct qed_copy *copy, int err)
 {
-	if (err && err != -EOPNOTSUPP && err != -ENOSYS)
-		return err;
-	if (err)
+	if (err == -EOPNOTSUPP || err == -ENOSYS)
 		return start_fill(copy);
+	copy->step = STEP_DATA;		/* there is no other step after it */
+	if (err)
+		return err;
 	copy->zeroed = true;
 	return start_data(copy, 0, 0);
 }
