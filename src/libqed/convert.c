@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
@@ -212,16 +213,35 @@ static int copy_disk(struct qed_conversion *copy)
 					qed_round_up(size, QED_SECTOR));
 }
 
+/* The caller's log, for one error: an image that failed may have more to say. */
+struct once {
+	const struct qed_log *log;
+	atomic_flag said;
+};
+
+static void log_once(void *opaque, enum qed_log_level level,
+		     const char *message)
+{
+	struct once *once = opaque;
+
+	if (level != QED_LOG_ERROR || !atomic_flag_test_and_set(&once->said))
+		qed_log_write(once->log, level, "%s", message);
+}
+
 int qed_image_convert_engine(const char *path,
-			     const struct qed_convert_options *options,
+			     const struct qed_convert_options *given,
 			     struct qed_engine *engine)
 {
+	struct once once = { &given->log, ATOMIC_FLAG_INIT };
+	struct qed_convert_options own = *given, *options = &own;
 	struct qed_conversion copy = { .options = options,
-				 .failed = UINT64_MAX,
-				 .last_off = UINT64_MAX };
-	int ret = check_options(path, options);
+				       .failed = UINT64_MAX,
+				       .last_off = UINT64_MAX };
+	int ret;
 
+	own.log = (struct qed_log){ log_once, &once };
 	pthread_mutex_init(&copy.lock, NULL);
+	ret = check_options(path, options);
 	if (ret == 0)
 		ret = refuse_sources(path, options);
 	if (ret == 0)
