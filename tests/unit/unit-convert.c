@@ -1,7 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Copying a disk into a new file: what is durable when it gets its name, and that there
- * is nothing, or what was there, if anything fails before.
+ * Copying a disk into a new file: what is durable when it gets its name, and
+ * that there is nothing, or what was there, if anything fails before.  Into one
+ * that is there: that it stays a file or image, of the old disk and the new one
+ * mixed.
  */
 #include "config.h"
 
@@ -14,6 +16,8 @@
 #include "convert.h"
 
 #include "../lib/fake-engine.h"
+#include "../lib/rng.h"
+#include "../lib/walk.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -23,22 +27,30 @@
 #include <string.h>
 #include <unistd.h>
 
-#define SIZE   (3u << 20)
-#define TARGET "target"
-#define OLD    "old content"
+#define SIZE    (4u << 20)
+#define TARGET  "target"
+#define OLD     "old content"
+#define MANY    4u			/* workers, and threads of the engine */
+#define CLUSTER 65536u
+
+#define HANG_SECONDS 60			/* one run takes some milliseconds */
 
 static const char *const formats[] = { "raw", "qed" };
 
 static char dir[200];
-static uint8_t content[SIZE];
+static uint8_t content[SIZE];		/* of the source, */
+static uint8_t before[SIZE];		/* and of a target that is there */
 static struct qed_image *source;
 
 /* One conversion. */
 struct run {
 	const char *format;
+	unsigned nworkers;
+	bool in_place;
 	struct fake *fake;
-	/* under the fake's lock */
-	unsigned n, seen;		/* the n-th operation fails */
+	struct rng rng;			/* under the fake's lock, as */
+	unsigned n, seen;		/* the n-th operation fails, */
+	bool on;			/* and all after it, some otherwise */
 	struct fake_verdict verdict;
 	bool hit;
 	bool named;			/* a flush has found the target there */
@@ -47,7 +59,33 @@ struct run {
 	/* the job's */
 	unsigned steps, cancel_at;
 	_Atomic unsigned errors;
+	char message[300];		/* the first error's */
 };
+
+static void make_old_raw(void)
+{
+	int fd = open("old.raw", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+
+	assert_int_equal(pwrite(fd, before, SIZE, 0), SIZE);
+	close(fd);
+}
+
+/* Some of its clusters are allocated. */
+static void make_old_qed(void)
+{
+	struct qed_create_options create = { .virtual_size = SIZE };
+	struct qed_open_options options;
+	struct qed_image *image;
+
+	assert_int_equal(qed_image_create("old.qed", &create), 0);
+	qed_open_options_init(&options);
+	options.flags = QED_OPEN_RDWR | QED_OPEN_DETECT_ZEROES;
+	assert_int_equal(qed_image_open("old.qed", &options, &image), 0);
+	for (unsigned i = 0; i < SIZE; i += CLUSTER)
+		assert_int_equal(qed_pwrite(image, before + i, CLUSTER, i),
+				 CLUSTER);
+	assert_int_equal(qed_image_close(image), 0);
+}
 
 static int setup(void **state)
 {
@@ -60,16 +98,21 @@ static int setup(void **state)
 		 parent ? parent : "/tmp");
 	assert_non_null(mkdtemp(dir));
 	assert_int_equal(chdir(dir), 0);
-	/* Data, a hole, data that is zero in parts. */
-	for (size_t i = 0; i < SIZE; i++)
-		if (i < SIZE / 3 || (i > SIZE / 2 && i / 70000 % 2))
+	/* Data, a hole, data that is zero in parts; zeroes beside something. */
+	for (size_t i = 0; i < SIZE; i++) {
+		if (i < SIZE / 3 || (i > SIZE / 2 && i / 170000 % 2))
 			content[i] = (uint8_t)(1 + i % 251);
+		if (i / (3 * CLUSTER) % 2)
+			before[i] = 0xee;
+	}
 	fd = open("source.raw", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
 	assert_int_equal(pwrite(fd, content, SIZE, 0), SIZE);
 	close(fd);
 	qed_open_options_init(&options);
 	options.flags = QED_OPEN_RAW;
 	assert_int_equal(qed_image_open("source.raw", &options, &source), 0);
+	make_old_raw();
+	make_old_qed();
 	return 0;
 }
 
@@ -78,6 +121,8 @@ static int teardown(void **state)
 	(void)state;
 	qed_image_close(source);
 	unlink("source.raw");
+	unlink("old.raw");
+	unlink("old.qed");
 	unlink(TARGET);
 	assert_int_equal(chdir("/"), 0);
 	return rmdir(dir);
@@ -93,9 +138,15 @@ static struct fake_verdict decide(void *opaque,
 		run->last_flush = record->submitted;
 		run->named |= access(TARGET, F_OK) == 0;
 	}
-	if (++run->seen != run->n)
-		return (struct fake_verdict){ FAKE_RUN, 0, 0 };
+	run->seen++;
+	/* The disk would take most of the time that the tests take. */
+	if (run->seen != run->n && !(run->on && run->hit))
+		return (struct fake_verdict){ record->op == QED_OP_FLUSH ?
+						      FAKE_PRETEND : FAKE_RUN,
+					      0, 0 };
 	run->hit = true;
+	if (run->on && run->seen % 2)
+		return (struct fake_verdict){ FAKE_FAIL, -EIO, 0 };
 	return run->verdict;
 }
 
@@ -103,9 +154,28 @@ static void hear(void *opaque, enum qed_log_level level, const char *message)
 {
 	struct run *run = opaque;
 
-	(void)message;
-	if (level == QED_LOG_ERROR)
-		atomic_fetch_add(&run->errors, 1);
+	if (level != QED_LOG_ERROR || atomic_fetch_add(&run->errors, 1) > 0)
+		return;
+	snprintf(run->message, sizeof(run->message), "%s", message);
+}
+
+/* Whatever order the operations end in. */
+static unsigned pick(void *opaque, unsigned n)
+{
+	struct run *run = opaque;
+
+	return (unsigned)rng_below(&run->rng, n);
+}
+
+static unsigned open_descriptors(void)
+{
+	DIR *d = opendir("/proc/self/fd");
+	unsigned n = 0;
+
+	while (readdir(d))
+		n++;
+	closedir(d);
+	return n;
 }
 
 static bool cancelled(void *opaque)
@@ -119,18 +189,36 @@ static int convert(struct run *run)
 {
 	const struct qed_job job = { .cancelled = cancelled, .opaque = run };
 	struct qed_convert_options options;
+	unsigned descriptors = open_descriptors();
+	int ret;
 
+	alarm(HANG_SECONDS);
 	qed_convert_options_init(&options);
 	options.sources = &source;
 	options.nsources = 1;
 	options.format = run->format;
-	options.nworkers = 1;
+	options.nworkers = run->nworkers;
+	options.flags = run->in_place ? QED_CONVERT_IN_PLACE : 0;
 	options.log = (struct qed_log){ hear, run };
 	options.job = &job;
-	run->fake = fake_create(1);
-	fake_set_recording(run->fake, true);
+	run->fake = fake_create(run->nworkers);
+	fake_set_recording(run->fake, !run->n && !run->cancel_at);
 	fake_set_decide(run->fake, decide, run);
-	return qed_image_convert_engine(TARGET, &options, fake_start(run->fake));
+	if (run->nworkers > 1)
+		fake_set_pick(run->fake, pick, run);
+	ret = qed_image_convert_engine(TARGET, &options,
+				       fake_start(run->fake));
+	alarm(0);
+	assert_int_equal(open_descriptors(), descriptors);
+	return ret;
+}
+
+/* Said once, what it was and which file it is about. */
+static void assert_reported(const struct run *run, int err)
+{
+	assert_int_equal(run->errors, 1);
+	assert_memory_equal(run->message, TARGET ": ", strlen(TARGET ": "));
+	assert_non_null(strstr(run->message, strerror(-err)));
 }
 
 static void put_old(void)
@@ -141,7 +229,7 @@ static void put_old(void)
 	close(fd);
 }
 
-/* Nothing but the source, and the target if it was there, as it was. */
+/* Only the inputs are there, and the target if it was before, as it was. */
 static void assert_untouched(bool old)
 {
 	DIR *d = opendir(".");
@@ -152,6 +240,7 @@ static void assert_untouched(bool old)
 	while ((e = readdir(d)))
 		if (e->d_name[0] != '.' || strlen(e->d_name) > 2)
 			assert_true(!strcmp(e->d_name, "source.raw") ||
+				    !strncmp(e->d_name, "old.", 4) ||
 				    (old && !strcmp(e->d_name, TARGET)));
 	closedir(d);
 	if (!old)
@@ -162,19 +251,61 @@ static void assert_untouched(bool old)
 	close(fd);
 }
 
-static void assert_converted(const char *format)
+/* The target's disk. */
+static const uint8_t *read_target(const char *format)
 {
 	static uint8_t now[SIZE];
 	struct qed_open_options options;
 	struct qed_image *image;
 
 	qed_open_options_init(&options);
-	if (!strcmp(format, "raw"))
-		options.flags = QED_OPEN_RAW;
+	options.flags = strcmp(format, "raw") ? 0 : QED_OPEN_RAW;
+	options.io = QED_IO_THREADS;
 	assert_int_equal(qed_image_open(TARGET, &options, &image), 0);
 	assert_int_equal(qed_pread(image, now, SIZE, 0), SIZE);
-	assert_memory_equal(now, content, SIZE);
-	qed_image_close(image);
+	assert_int_equal(qed_image_close(image), 0);
+	return now;
+}
+
+static void assert_converted(const char *format)
+{
+	assert_memory_equal(read_target(format), content, SIZE);
+}
+
+/* A target to be written in place. */
+static void put_target(const char *format)
+{
+	int from = open(strcmp(format, "raw") ? "old.qed" : "old.raw",
+			O_RDONLY | O_CLOEXEC);
+	int to = open(TARGET, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	ssize_t n;
+
+	do
+		n = copy_file_range(from, NULL, to, NULL, SIZE, 0);
+	while (n > 0);
+	assert_int_equal(n, 0);
+	close(from);
+	close(to);
+}
+
+/* Each sector is from one of the two disks, and an image's tables are sound. */
+static void assert_mixed(const char *format, bool clean)
+{
+	const uint8_t *now;
+
+	if (!strcmp(format, "qed")) {
+		struct walk *walk = walk_open(TARGET);
+
+		if (walk->errors)
+			fail_msg("%s", walk->message);
+		if (clean)
+			assert_false(walk->features & WALK_NEED_CHECK);
+		walk_close(walk);
+	}
+	now = read_target(format);
+	for (unsigned i = 0; i < SIZE; i += 512)
+		if (memcmp(now + i, before + i, 512))
+			assert_memory_equal(now + i, content + i, 512);
 }
 
 static bool changes(const struct fake_record *record)
@@ -185,8 +316,9 @@ static bool changes(const struct fake_record *record)
 static void durable_before_it_has_a_name(void **state)
 {
 	(void)state;
-	for (int i = 0; i < 2; i++) {
-		struct run run = { .format = formats[i] };
+	for (int i = 0; i < 4; i++) {
+		struct run run = { .format = formats[i % 2],
+				   .nworkers = i < 2 ? 1 : MANY };
 		struct fake_record *const *records;
 		size_t n, written = 0;
 
@@ -207,11 +339,38 @@ static void durable_before_it_has_a_name(void **state)
 	}
 }
 
-/* False when the n-th operation was not reached. */
-static bool fail_one(const char *format, unsigned n, struct fake_verdict verdict,
-		     bool old)
+/* --- failures -------------------------------------------------------------- */
+
+/* What is tried with each operation in turn. */
+struct fault {
+	struct fake_verdict verdict;
+	bool on;
+};
+
+/* Of several errors one is reported and returned. */
+static const struct fault faults[] = {
+	{ { FAKE_FAIL, -EIO, 0 }, false },
+	{ { FAKE_FAIL, -ENOSPC, 0 }, true },
+	{ { FAKE_SHORT, 0, 1000 }, false },
+};
+
+/* A case of each number from 0 on. */
+static struct run fault_run(unsigned i, unsigned n)
 {
-	struct run run = { .format = format, .n = n, .verdict = verdict };
+	const struct fault *fault = &faults[i / 4];
+
+	return (struct run){ .format = formats[i % 2],
+			     .nworkers = i / 2 % 2 ? MANY : 1,
+			     .rng = { i << 16 | n },
+			     .n = n,
+			     .verdict = fault->verdict,
+			     .on = fault->on };
+}
+
+/* False when the n-th operation was not reached. */
+static bool fail_one(unsigned i, unsigned n, bool old)
+{
+	struct run run = fault_run(i, n);
 	int ret;
 
 	unlink(TARGET);
@@ -221,56 +380,117 @@ static bool fail_one(const char *format, unsigned n, struct fake_verdict verdict
 	fake_destroy(run.fake);
 	if (ret == 0) {
 		/* What the host cannot do is done in another way. */
-		assert_converted(format);
+		assert_converted(run.format);
 		assert_int_equal(run.errors, 0);
 		return run.hit;
 	}
 	assert_true(run.hit);
-	assert_int_equal(ret, verdict.err);
-	assert_int_equal(run.errors, 1);
+	assert_true(ret == run.verdict.err || (run.on && ret == -EIO));
+	assert_reported(&run, ret);
 	assert_untouched(old);
 	return true;
 }
 
 static void a_failure_leaves_nothing(void **state)
 {
-	static const struct fake_verdict verdicts[] = {
-		{ FAKE_FAIL, -EIO, 0 },
-		{ FAKE_FAIL, -ENOSPC, 0 },
-		{ FAKE_SHORT, 0, 1000 },
-	};
 	unsigned n;
 
 	(void)state;
-	for (int i = 0; i < 6; i++) {
-		for (n = 1; fail_one(formats[i % 2], n, verdicts[i / 2], n % 2);)
+	for (unsigned i = 0; i < 12; i++) {
+		for (n = 1; fail_one(i, n, n % 2);)
 			n++;
-		assert_true(n > 3);
+		assert_true(n > 10);
+	}
+}
+
+static bool fail_in_place(unsigned i, unsigned n)
+{
+	struct run run = fault_run(i, n);
+	int ret;
+
+	run.in_place = true;
+	put_target(run.format);
+	ret = convert(&run);
+	fake_destroy(run.fake);
+	if (ret == 0) {
+		assert_converted(run.format);
+		return run.hit;
+	}
+	assert_true(run.hit);
+	assert_true(ret == run.verdict.err || (run.on && ret == -EIO));
+	assert_reported(&run, ret);
+	assert_mixed(run.format, false);
+	return true;
+}
+
+static void a_failure_in_place_mixes_two_disks(void **state)
+{
+	unsigned n;
+
+	(void)state;
+	for (unsigned i = 0; i < 8; i++) {
+		for (n = 1; fail_in_place(i, n);)
+			n++;
+		assert_true(n > 10);
+	}
+}
+
+/* --- cancellation ---------------------------------------------------------- */
+
+/* False when the job was over before. */
+static bool cancel_one(struct run *run, bool old)
+{
+	int ret;
+
+	unlink(TARGET);
+	if (run->in_place)
+		put_target(run->format);
+	else if (old)
+		put_old();
+	ret = convert(run);
+	fake_destroy(run->fake);
+	if (run->steps < run->cancel_at) {
+		assert_int_equal(ret, 0);
+		assert_converted(run->format);
+		return false;
+	}
+	assert_int_equal(ret, -ECANCELED);
+	assert_reported(run, ret);
+	if (run->in_place)
+		assert_mixed(run->format, true);
+	else
+		assert_untouched(old);
+	return true;
+}
+
+/* How many steps there are depends on how workers and caller take turns. */
+static void cancel_at_each_step(bool in_place)
+{
+	for (unsigned i = 0; i < 4; i++) {
+		unsigned at = 0;
+		struct run run;
+
+		do {
+			run = (struct run){ .format = formats[i % 2],
+					    .nworkers = i / 2 ? MANY : 1,
+					    .in_place = in_place,
+					    .rng = { at },
+					    .cancel_at = ++at };
+		} while (cancel_one(&run, at % 2));
+		assert_true(at > 2);
 	}
 }
 
 static void cancelled_leaves_nothing(void **state)
 {
 	(void)state;
-	for (unsigned i = 0; i < 12; i++) {
-		struct run run = { .format = formats[i % 2],
-				   .cancel_at = 1 + i / 4 };
-		bool old = i / 2 % 2;
-		int ret;
+	cancel_at_each_step(false);
+}
 
-		unlink(TARGET);
-		if (old)
-			put_old();
-		ret = convert(&run);
-		fake_destroy(run.fake);
-		if (run.steps < run.cancel_at) {
-			assert_int_equal(ret, 0);
-			continue;
-		}
-		assert_int_equal(ret, -ECANCELED);
-		assert_int_equal(run.errors, 1);
-		assert_untouched(old);
-	}
+static void cancelled_in_place_mixes_two_disks(void **state)
+{
+	(void)state;
+	cancel_at_each_step(true);
 }
 
 int main(void)
@@ -278,7 +498,9 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(durable_before_it_has_a_name),
 		cmocka_unit_test(a_failure_leaves_nothing),
+		cmocka_unit_test(a_failure_in_place_mixes_two_disks),
 		cmocka_unit_test(cancelled_leaves_nothing),
+		cmocka_unit_test(cancelled_in_place_mixes_two_disks),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
