@@ -373,7 +373,7 @@ static int preallocate(struct qed_newfile *newfile,
 	if (ret == 0) {
 		snprintf(path, sizeof(path), "/proc/self/fd/%d",
 			 newfile->file->fd);
-		ret = qed_image_resize_engine(path, &resize, share);
+		ret = qed_image_resize_disposable(path, &resize, share);
 	}
 	if (ret < 0)
 		qed_log_write(newfile->log, QED_LOG_ERROR,
@@ -414,6 +414,17 @@ static int make_image(struct qed_newfile *newfile,
 	return ret;
 }
 
+/* The last moment at which it can be as if nothing had been. */
+static int last_chance(const struct qed_newfile *newfile,
+		       const struct qed_job *job)
+{
+	if (!job || !job->cancelled || !job->cancelled(job->opaque))
+		return 0;
+	qed_log_write(newfile->log, QED_LOG_ERROR, "%s: cannot create: %s",
+		      newfile->path, strerror(ECANCELED));
+	return -ECANCELED;
+}
+
 int qed_image_create_engine(const char *path,
 			    const struct qed_create_options *given,
 			    struct qed_engine *engine)
@@ -435,6 +446,8 @@ int qed_image_create_engine(const char *path,
 	}
 	if (!ret)
 		ret = make_image(&newfile, &options, engine);
+	if (!ret)
+		ret = last_chance(&newfile, options.job);
 	if (!ret)
 		ret = qed_newfile_publish(&newfile, true);
 	qed_newfile_end(&newfile);

@@ -335,7 +335,8 @@ struct qed_create_options {
 	uint32_t flags;			/* QED_CREATE_* */
 	enum qed_preallocation preallocation;	/* not with a backing file */
 	struct qed_log log;
-	const struct qed_job *job;	/* for the preallocation, or null */
+	const struct qed_job *job;	/* or null; progress is the preallocation's,
+					 * in bytes of disk */
 };
 
 /*
@@ -343,8 +344,9 @@ struct qed_create_options {
  * the host cannot do that a temporary one beside it, until it is complete and durable:
  * there is never a half-made file.  -EINVAL for a geometry or size that the format does
  * not allow, a preallocation over a backing file, and a path that is a file of the
- * backing file's chain; -ECANCELED; otherwise as open(2), write(2), rename(2) say; one
- * QED_LOG_ERROR message on failure.
+ * backing file's chain; -ECANCELED if the job was cancelled before the image got its
+ * name; otherwise as open(2), write(2), rename(2) say; one QED_LOG_ERROR message on
+ * failure.  0 with the image and its name durable.
  */
 int qed_image_create(const char *path,
 		     const struct qed_create_options *options);

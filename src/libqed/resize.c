@@ -31,6 +31,7 @@ struct resize {
 	const char *path;
 	uint64_t old, now;		/* bytes of disk */
 	bool cleared;			/* the new part shows zeroes */
+	bool disposable;		/* a file that goes if this fails */
 };
 
 /* What fails a commit has been logged there. */
@@ -238,8 +239,12 @@ static int grow(struct resize *r)
 		ret = preallocate(r);
 	if (ret == 0)
 		ret = set_size(r);
-	else
+	else if (!r->disposable)
 		undo(r);
+	if (ret < 0 && r->disposable) {
+		qed_image_discard(r->image);
+		return ret;
+	}
 	err = qed_image_close(r->image);
 	if (ret == 0 && err < 0)
 		qed_log_write(&r->options->log, QED_LOG_ERROR,
@@ -248,27 +253,44 @@ static int grow(struct resize *r)
 	return ret < 0 ? ret : err;
 }
 
+static int resize(struct resize *r, struct qed_engine *engine)
+{
+	int ret;
+
+	qed_open_options_init(&r->open);
+	r->open.flags = QED_OPEN_RDWR;
+	r->open.commit_seconds = 0;
+	r->open.log = r->options->log;
+	ret = qed_image_begin(r->path, &r->open, engine, &r->image);
+	if (ret < 0)
+		return ret;
+	ret = choose_size(r);
+	if (ret == 0 && r->now > r->old)
+		return grow(r);
+	if (ret == 0 && r->options->flags & QED_RESIZE_SHRINK)
+		ret = qed_shrink(r->image->top, r->now, r->options->job);
+	qed_image_discard(r->image);
+	return ret;
+}
+
 int qed_image_resize_engine(const char *path,
 			    const struct qed_resize_options *options,
 			    struct qed_engine *engine)
 {
 	struct resize r = { .options = options, .path = path };
-	int ret;
 
-	qed_open_options_init(&r.open);
-	r.open.flags = QED_OPEN_RDWR;
-	r.open.commit_seconds = 0;
-	r.open.log = options->log;
-	ret = qed_image_begin(path, &r.open, engine, &r.image);
-	if (ret < 0)
-		return ret;
-	ret = choose_size(&r);
-	if (ret == 0 && r.now > r.old)
-		return grow(&r);
-	if (ret == 0 && options->flags & QED_RESIZE_SHRINK)
-		ret = qed_shrink(r.image->top, r.now, options->job);
-	qed_image_discard(r.image);
-	return ret;
+	return resize(&r, engine);
+}
+
+int qed_image_resize_disposable(const char *path,
+				const struct qed_resize_options *options,
+				struct qed_engine *engine)
+{
+	struct resize r = { .options = options,
+			    .path = path,
+			    .disposable = true };
+
+	return resize(&r, engine);
 }
 
 int qed_image_resize(const char *path, const struct qed_resize_options *options)

@@ -13,4 +13,12 @@ int qed_image_resize_engine(const char *path,
 			    const struct qed_resize_options *options,
 			    struct qed_engine *engine);
 
+/*
+ * The same of a file that the caller removes if it fails: what it has got by then is not
+ * given back, nor made durable, which may take as long as the job itself.
+ */
+int qed_image_resize_disposable(const char *path,
+				const struct qed_resize_options *options,
+				struct qed_engine *engine);
+
 #endif
