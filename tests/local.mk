@@ -13,6 +13,7 @@ unit_programs = \
 	%D%/unit/unit-engine \
 	%D%/unit/unit-format \
 	%D%/unit/unit-lock \
+	%D%/unit/unit-overlay \
 	%D%/unit/unit-preallocation \
 	%D%/unit/unit-size \
 	%D%/unit/unit-snapshot \
