@@ -10,7 +10,6 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/sysmacros.h>
 
 #define SPARSE_DEFAULT 4096u
 #define SPARSE_MAX     (UINT64_C(16) << 20)
@@ -59,48 +58,6 @@ static int check_options(const char *path,
 	return what ? refuse(path, options, -EINVAL, what) : 0;
 }
 
-/* --- what must not be written ---------------------------------------------------------- */
-
-static bool is_file(const struct stat *st, const struct qed_file *file)
-{
-	struct stat other;
-
-	if (st->st_dev == file->dev && st->st_ino == file->ino)
-		return true;
-	return S_ISBLK(st->st_mode) && file->block_device &&
-	       fstat(file->fd, &other) == 0 && other.st_rdev == st->st_rdev;
-}
-
-static int refuse_chain(const char *path, const struct stat *st,
-			const struct qed_convert_options *options,
-			const struct qed_image *image)
-{
-	for (unsigned i = 0; i < image->chain.n; i++) {
-		struct qed_file *file = image->chain.layers[i]->source.file;
-
-		if (!is_file(st, file))
-			continue;
-		qed_log_write(&options->log, QED_LOG_ERROR,
-			      "%s: cannot be written: it is %s, which is read "
-			      "from; name another target", path, file->path);
-		return -EINVAL;
-	}
-	return 0;
-}
-
-static int refuse_sources(const char *path,
-			  const struct qed_convert_options *options)
-{
-	struct stat st;
-	int ret = 0;
-
-	if (stat(path, &st) < 0)
-		return 0;
-	for (unsigned i = 0; ret == 0 && i < options->nsources; i++)
-		ret = refuse_chain(path, &st, options, options->sources[i]);
-	return ret;
-}
-
 /* --- the two sides ----------------------------------------------------------------------- */
 
 static int open_source(struct qed_conversion *copy, const char *path)
@@ -134,7 +91,6 @@ static int open_base(struct qed_conversion *copy, const char *path)
 	const struct qed_convert_options *options = copy->options;
 	const struct qed_create_options *image = &options->image;
 	struct qed_open_options open;
-	struct stat st;
 	char *backing;
 	int ret;
 
@@ -149,8 +105,6 @@ static int open_base(struct qed_conversion *copy, const char *path)
 		open.flags |= QED_OPEN_RAW;
 	ret = qed_image_open(backing, &open, &copy->backing);
 	free(backing);
-	if (ret == 0 && stat(path, &st) == 0)
-		ret = refuse_chain(path, &st, options, copy->backing);
 	if (ret == 0)
 		ret = qed_origin_init(&copy->base.origin, &copy->backing, 1, 0,
 				      UINT64_MAX);
@@ -243,14 +197,12 @@ int qed_image_convert_engine(const char *path,
 	pthread_mutex_init(&copy.lock, NULL);
 	ret = check_options(path, options);
 	if (ret == 0)
-		ret = refuse_sources(path, options);
-	if (ret == 0)
 		ret = open_source(&copy, path);
 	if (ret == 0)
 		ret = open_base(&copy, path);
 	if (ret == 0) {
 		ret = qed_target_open(&copy.target, path, copy.size, options,
-				      engine);
+				      copy.backing, engine);
 		if (ret == 0)
 			ret = copy_disk(&copy);
 		qed_target_close(&copy.target);

@@ -61,6 +61,8 @@ int qed_target_open_new_raw(struct qed_target *target, uint64_t size)
 	target->is_new = true;
 	target->zeroed = true;
 	target->probe_off = UINT64_MAX;
+	if (ret == 0 && target->newfile.oldfd >= 0)
+		ret = qed_target_refuse_sources(target, &target->newfile.old);
 	if (ret == 0)
 		ret = qed_newfile_make(&target->newfile, target->engine);
 	if (ret < 0)
@@ -73,12 +75,23 @@ int qed_target_open_new_raw(struct qed_target *target, uint64_t size)
 			 0;
 }
 
+static bool same_device(int fd1, int fd2)
+{
+	struct stat st1, st2;
+
+	return fstat(fd1, &st1) == 0 && fstat(fd2, &st2) == 0 &&
+	       st1.st_rdev == st2.st_rdev;
+}
+
 /* A mounted device, or one that is part of another, must not be written. */
 static int claim_device(struct qed_target *target)
 {
 	target->claim = open(target->path, O_RDONLY | O_EXCL | O_CLOEXEC);
-	if (target->claim >= 0)
+	if (target->claim >= 0 && same_device(target->claim, target->file->fd))
 		return 0;
+	if (target->claim >= 0)
+		return qed_target_refuse(target, -EBUSY,
+					 "it became another device just now");
 	return qed_target_refuse(target, -errno, "cannot use the device: %s",
 				 errno == EBUSY ? "it is mounted or part of "
 						  "another device" :
@@ -109,6 +122,8 @@ int qed_target_open_raw(struct qed_target *target, uint64_t size)
 	target->ops = &old_ops;
 	target->zeroed = options->flags & QED_CONVERT_TARGET_IS_ZERO;
 	target->probe_off = UINT64_MAX;
+	if (ret == 0)
+		ret = qed_target_refuse_source_fd(target, target->file->fd);
 	if (ret == 0)
 		ret = qed_lock_take(target->file->fd, true, target->path,
 				    &options->log);

@@ -73,6 +73,8 @@ int qed_target_open_new_qed(struct qed_target *target, uint64_t size)
 	target->ops = &new_ops;
 	target->is_new = true;
 	target->zeroed = true;
+	if (ret == 0 && target->newfile.oldfd >= 0)
+		ret = qed_target_refuse_sources(target, &target->newfile.old);
 	if (ret == 0)
 		ret = make_header(target, size);
 	if (ret == 0)
@@ -147,31 +149,60 @@ static const struct qed_target_ops old_ops = { .write = old_write,
 					       .zero = old_zero,
 					       .finish = old_finish };
 
-int qed_target_open_qed(struct qed_target *target, uint64_t size)
+static int check_image(const struct qed_target *target, uint64_t size)
 {
-	const struct qed_convert_options *options = target->options;
-	struct qed_engine *engine = target->engine;
+	int fd = target->image->top->source.file->fd;
+	int ret = qed_target_refuse_source_fd(target, fd);
+
+	if (ret < 0)
+		return ret;
+	if (size == UINT64_MAX || size <= target->limit)
+		return 0;
+	return qed_target_refuse(target, -ENOSPC,
+				 "too small: its disk has %" PRIu64 " bytes, "
+				 "the one to be copied %" PRIu64 "; 'qedimg "
+				 "resize' can make it larger", target->limit,
+				 size);
+}
+
+/* All refusals come first: making it ready for writes may repair it. */
+static int open_image(struct qed_target *target, uint64_t size,
+		      struct qed_engine *engine)
+{
+	struct qed_image *image;
 	struct qed_open_options open;
 	int ret;
 
 	qed_open_options_init(&open);
 	open.flags = QED_OPEN_RDWR;
-	open.log = options->log;
-	target->ops = &old_ops;
-	target->engine = NULL;		/* the image's, or gone */
-	ret = qed_image_open_engine(target->path, &open, engine,
-				    &target->image);
+	open.log = target->options->log;
+	ret = qed_image_begin(target->path, &open, engine, &image);
 	if (ret < 0)
 		return ret;
-	target->zeroed = options->flags & QED_CONVERT_TARGET_IS_ZERO;
-	target->limit = target->image->size;
+	target->image = image;
+	target->limit = qed_round_up(image->top->size, QED_SECTOR);
+	ret = check_image(target, size);
+	if (ret == 0)
+		ret = qed_image_finish(image, &open);
+	if (ret < 0) {
+		target->image = NULL;
+		qed_image_discard(image);
+	}
+	return ret;
+}
+
+int qed_target_open_qed(struct qed_target *target, uint64_t size)
+{
+	struct qed_engine *engine = target->engine;
+	int ret;
+
+	target->ops = &old_ops;
+	target->engine = NULL;		/* the image's, or gone */
+	ret = open_image(target, size, engine);
+	if (ret < 0)
+		return ret;
+	target->zeroed = target->options->flags & QED_CONVERT_TARGET_IS_ZERO;
 	target->unit = qed_min(target->image->top->header.cluster_size,
 			       UINT64_C(1) << 20);
-	if (size != UINT64_MAX && size > target->limit)
-		return qed_target_refuse(target, -ENOSPC,
-					 "too small: its disk has %" PRIu64
-					 " bytes, the one to be copied %" PRIu64
-					 "; 'qedimg resize' can make it larger",
-					 target->limit, size);
 	return 0;
 }

@@ -62,5 +62,5 @@ int qed_target_open_stream(struct qed_target *target)
 		return qed_target_refuse(target, -errno, "cannot open: %s",
 					 strerror(errno));
 	qed_stream_init(&target->stream, fd, target->options->job);
-	return 0;
+	return qed_target_refuse_source_fd(target, fd);
 }

@@ -19,6 +19,58 @@ int qed_target_refuse(const struct qed_target *target, int err,
 	return err;
 }
 
+/* --- what must not be written ---------------------------------------------- */
+
+static bool is_file(const struct stat *st, const struct qed_file *file)
+{
+	struct stat other;
+
+	if (st->st_dev == file->dev && st->st_ino == file->ino)
+		return true;
+	return S_ISBLK(st->st_mode) && file->block_device &&
+	       fstat(file->fd, &other) == 0 && other.st_rdev == st->st_rdev;
+}
+
+static int refuse_chain(const struct qed_target *target, const struct stat *st,
+			const struct qed_image *image)
+{
+	for (unsigned i = 0; i < image->chain.n; i++) {
+		struct qed_file *file = image->chain.layers[i]->source.file;
+
+		if (is_file(st, file))
+			return qed_target_refuse(
+				target, -EINVAL,
+				"cannot be written: it is %s, which is read "
+				"from; name another target", file->path);
+	}
+	return 0;
+}
+
+int qed_target_refuse_sources(const struct qed_target *target,
+			      const struct stat *st)
+{
+	const struct qed_convert_options *options = target->options;
+	int ret = 0;
+
+	for (unsigned i = 0; ret == 0 && i < options->nsources; i++)
+		ret = refuse_chain(target, st, options->sources[i]);
+	if (ret == 0 && target->base)
+		ret = refuse_chain(target, st, target->base);
+	return ret;
+}
+
+int qed_target_refuse_source_fd(const struct qed_target *target, int fd)
+{
+	struct stat st;
+
+	if (fstat(fd, &st) < 0)
+		return qed_target_refuse(target, -errno, "cannot stat: %s",
+					 strerror(errno));
+	return qed_target_refuse_sources(target, &st);
+}
+
+/* --- kinds ------------------------------------------------------------------ */
+
 static bool is_stream(const char *path, const struct stat *st)
 {
 	return strcmp(path, "-") == 0 || S_ISFIFO(st->st_mode) ||
@@ -46,20 +98,27 @@ static int open_qed(struct qed_target *target, const struct stat *st,
 
 int qed_target_open(struct qed_target *target, const char *path, uint64_t size,
 		    const struct qed_convert_options *options,
-		    struct qed_engine *engine)
+		    const struct qed_image *base, struct qed_engine *engine)
 {
 	struct stat st;
+	int ret;
 
 	*target = (struct qed_target){ .path = path,
 				       .options = options,
+				       .base = base,
 				       .engine = engine,
 				       .unit = 4096,
 				       .row = UINT64_C(1) << 62,
 				       .claim = -1,
 				       .limit = INT64_MAX,
 				       .stream.fd = -1 };
-	if (stat(path, &st) < 0)
+	if (strcmp(path, "-") == 0 || stat(path, &st) < 0)
 		memset(&st, 0, sizeof(st));
+	/* What is opened is looked at again; here it can be said what is wrong,
+	 * as a lock would only say that it is in use. */
+	ret = qed_target_refuse_sources(target, &st);
+	if (ret < 0)
+		return ret;
 	if (strcmp(options->format, "qed") == 0)
 		return open_qed(target, &st, size);
 	if (strcmp(options->format, "raw") != 0)

@@ -12,10 +12,13 @@
 #include "newfile.h"
 #include "stream.h"
 
+#include <sys/stat.h>
+
 struct qed_target {
 	const struct qed_target_ops *ops;
 	const char *path;		/* as the caller named it */
 	const struct qed_convert_options *options;
+	const struct qed_image *base;	/* the backing file's, or null */
 	struct qed_engine *engine;	/* owned by the target, or by `image` */
 
 	/* set by qed_target_open() */
@@ -62,12 +65,14 @@ struct qed_target_ops {
 
 /*
  * Opens or begins the target at `path` for a disk of `size` bytes; UINT64_MAX: it is
- * not known yet.  It owns the engine, also on failure.  0, or -errno after one
- * message; qed_target_close() is due in either case.
+ * not known yet.  It owns the engine, also on failure; the image `base`, which a new
+ * one is compared with, or null, stays the caller's.  A file that any source or the
+ * base is read from is refused: -EINVAL.  0, or -errno after one message, with
+ * nothing changed; qed_target_close() is due in either case.
  */
 int qed_target_open(struct qed_target *target, const char *path, uint64_t size,
 		    const struct qed_convert_options *options,
-		    struct qed_engine *engine);
+		    const struct qed_image *base, struct qed_engine *engine);
 
 /* A new file that has not been finished is gone. */
 void qed_target_close(struct qed_target *target);
@@ -78,6 +83,16 @@ int qed_target_open_raw(struct qed_target *target, uint64_t size);
 int qed_target_open_new_qed(struct qed_target *target, uint64_t size);
 int qed_target_open_qed(struct qed_target *target, uint64_t size);
 int qed_target_open_stream(struct qed_target *target);
+
+/*
+ * For those: -EINVAL after a message if the file of `st`, or the one open as `fd`, is
+ * one that is read from, or (another node of) the same block device.  To be asked
+ * about the descriptor that is written, before anything is: a path may be another
+ * file's by then.
+ */
+int qed_target_refuse_sources(const struct qed_target *target,
+			      const struct stat *st);
+int qed_target_refuse_source_fd(const struct qed_target *target, int fd);
 
 /* Logs "PATH: message" and returns `err`. */
 int qed_target_refuse(const struct qed_target *target, int err,

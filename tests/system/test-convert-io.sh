@@ -89,6 +89,31 @@ cmp -n $((13 << 20)) "$device" want.raw || fail "--target-is-zero"
 convert -f raw -O qed "$device" from.qed
 image_clean from.qed
 same_disk from.qed device.img
+# Another node of the device that is read from, by whatever name.
+number=$(stat -c '0x%t 0x%T' "$device")
+# shellcheck disable=SC2086 # two numbers
+mknod node b $number
+cp stale.img "$device"
+for options in '' -n -U '-n -U' '-n -O qed -U'; do
+	for target in node "$device"; do
+		[ $target = node ] && source=$device || source=node
+		status=0
+		# shellcheck disable=SC2086
+		"$QEDIMG" convert -f raw $options "$source" "$target" \
+			2>../err || status=$?
+		[ "$status" -eq 1 ] || fail "onto itself, $options: $status"
+		grep -q "^qedimg: $target: cannot be written: it is $source," \
+			../err || fail "onto itself: $(cat ../err)"
+	done
+done
+cmp "$device" stale.img || fail "a device that is read from has changed"
+cp want.raw read.raw
+status=0
+"$QEDIMG" convert -U -f raw -S 0 read.raw - 1<>read.raw 2>../err || status=$?
+[ "$status" -eq 1 ] || fail "onto itself by standard output: $status"
+grep -q 'standard output: cannot be written: it is read.raw' ../err ||
+	fail "onto itself by standard output: $(cat ../err)"
+same_bytes read.raw want.raw
 head -c 4M /dev/urandom >small.img
 small=$(attach_loop small.img)
 status=0

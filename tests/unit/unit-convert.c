@@ -493,6 +493,62 @@ static void cancelled_in_place_mixes_two_disks(void **state)
 	cancel_at_each_step(true);
 }
 
+/* --- what must not be written ---------------------------------------------- */
+
+/* How a kind of target begins, when the path has become that of a source. */
+static int open_kind(int (*open)(struct qed_target *target, uint64_t size),
+		     struct qed_image *image, const char *path, struct run *run)
+{
+	struct qed_convert_options options;
+	struct qed_target target = { .path = path,
+				     .options = &options,
+				     .limit = INT64_MAX,
+				     .unit = 4096,
+				     .claim = -1,
+				     .stream.fd = -1 };
+	int ret;
+
+	qed_convert_options_init(&options);
+	options.sources = &image;
+	options.nsources = 1;
+	options.log = (struct qed_log){ hear, run };
+	assert_int_equal(qed_engine_create(QED_IO_THREADS, &target.engine), 0);
+	ret = open(&target, 512);
+	qed_target_close(&target);
+	return ret;
+}
+
+/*
+ * Looking at the path first is no use if it leads elsewhere by the time that it is
+ * opened: the descriptor counts.
+ */
+static void what_is_opened_is_no_source(void **state)
+{
+	int (*const kinds[])(struct qed_target *target, uint64_t size) = {
+		qed_target_open_raw, qed_target_open_new_raw,
+		qed_target_open_qed, qed_target_open_new_qed,
+	};
+	struct qed_open_options options;
+
+	(void)state;
+	qed_open_options_init(&options);
+	options.flags = QED_OPEN_FORCE_SHARE;
+	for (unsigned i = 0; i < 4; i++) {
+		struct run run = { .n = 0 };
+		struct qed_image *image;
+
+		put_target("qed");
+		assert_int_equal(qed_image_open(TARGET, &options, &image), 0);
+		assert_int_equal(open_kind(kinds[i], image, TARGET, &run),
+				 -EINVAL);
+		assert_int_equal(run.errors, 1);
+		assert_non_null(strstr(run.message, "which is read from"));
+		assert_int_equal(open_kind(kinds[i], source, TARGET, &run), 0);
+		qed_image_close(image);
+		assert_memory_equal(read_target("qed"), before, SIZE);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -501,6 +557,7 @@ int main(void)
 		cmocka_unit_test(a_failure_in_place_mixes_two_disks),
 		cmocka_unit_test(cancelled_leaves_nothing),
 		cmocka_unit_test(cancelled_in_place_mixes_two_disks),
+		cmocka_unit_test(what_is_opened_is_no_source),
 	};
 
 	return cmocka_run_group_tests(tests, setup, teardown);
