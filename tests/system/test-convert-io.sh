@@ -121,6 +121,55 @@ status=0
 [ "$status" -eq 1 ] || fail "a small device: status $status"
 grep -q "$small.*small\|small.*$small" ../err || fail "small: $(cat ../err)"
 
+# ---- QED images on devices ----
+
+head -c 14M /dev/zero | tr '\0' y >behind.img
+
+# on_device IMAGE: the device holds it
+on_device() {
+	cp behind.img "$device"
+	dd if="$1" of="$device" conv=notrunc status=none
+}
+
+# What has a place in an image on a device is written there, as by QEMU.
+head -c 9M /dev/urandom >nine.raw
+truncate -s 12M nine.raw
+qemu-img convert -f raw -O qed -S 0 nine.raw nine.qed
+for tool in "$QEDIMG" qemu-img; do
+	for options in '' '-S 0'; do
+		on_device nine.qed
+		# shellcheck disable=SC2086
+		"$tool" convert -n -f raw -O qed $options low.raw "$device" ||
+			fail "$tool: onto an image on a device: $options"
+		"$QEDIMG" check -q "$device" || fail "check of $device"
+		! need_check_set "$device" || fail "NEED_CHECK on $device"
+		same_disk "$device" low.raw
+	done
+	cmp -i "$(stat -c %s nine.qed)" "$device" behind.img ||
+		fail "$tool: what is behind the image changed"
+done
+# There is no place for more, as the file does not grow.
+qemu-img create -q -f qed empty.qed 12M
+for tool in "$QEDIMG" qemu-img; do
+	on_device empty.qed
+	status=0
+	"$tool" convert -n -f raw -O qed low.raw "$device" 2>../err || status=$?
+	[ "$status" -eq 1 ] || fail "$tool: no room on a device: $status"
+	grep -q 'No space left' ../err || fail "no room: $(cat ../err)"
+	"$QEDIMG" check -q "$device" || fail "check of $device, no room"
+done
+# What is no image is not touched.
+cp stale.img "$device"
+for tool in "$QEDIMG" qemu-img; do
+	status=0
+	"$tool" convert -n -f raw -O qed low.raw "$device" 2>../err || status=$?
+	[ "$status" -eq 1 ] || fail "$tool: onto no image: status $status"
+	cmp "$device" stale.img || fail "$tool: it has changed"
+	[ "$tool" = qemu-img ] ||
+		grep -q "^qedimg: $device: .*not a QED image" ../err ||
+		fail "onto no image: $(cat ../err)"
+done
+
 # ---- a host that is full ----
 
 truncate -s 20M host.img
