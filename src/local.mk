@@ -46,6 +46,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/engine.c \
 	%D%/libqed/engine.h \
 	%D%/libqed/fault.c \
+	%D%/libqed/fetch.c \
+	%D%/libqed/fetch.h \
 	%D%/libqed/file.c \
 	%D%/libqed/file.h \
 	%D%/libqed/flush.c \

@@ -11,10 +11,12 @@ unit_programs = \
 	%D%/unit/unit-convert \
 	%D%/unit/unit-create \
 	%D%/unit/unit-engine \
+	%D%/unit/unit-fetch \
 	%D%/unit/unit-format \
 	%D%/unit/unit-lock \
 	%D%/unit/unit-overlay \
 	%D%/unit/unit-preallocation \
+	%D%/unit/unit-scan \
 	%D%/unit/unit-size \
 	%D%/unit/unit-snapshot \
 	%D%/unit/unit-spare \
@@ -44,9 +46,11 @@ fake_engine_sources = \
 %C%_unit_unit_compact_SOURCES = %D%/unit/unit-compact.c $(fake_engine_sources)
 %C%_unit_unit_convert_SOURCES = %D%/unit/unit-convert.c $(fake_engine_sources)
 %C%_unit_unit_engine_SOURCES = %D%/unit/unit-engine.c $(fake_engine_sources)
+%C%_unit_unit_fetch_SOURCES = %D%/unit/unit-fetch.c $(fake_engine_sources)
 %C%_unit_unit_preallocation_SOURCES = \
 	%D%/unit/unit-preallocation.c \
 	$(fake_engine_sources)
+%C%_unit_unit_scan_SOURCES = %D%/unit/unit-scan.c $(fake_engine_sources)
 %C%_unit_unit_snapshot_SOURCES = %D%/unit/unit-snapshot.c $(fake_engine_sources)
 %C%_unit_unit_spare_SOURCES = %D%/unit/unit-spare.c $(fake_engine_sources)
 %C%_unit_unit_stats_SOURCES = %D%/unit/unit-stats.c $(fake_engine_sources)

@@ -416,12 +416,6 @@ uint64_t qed_file_next_hole(struct qed_file *file, uint64_t file_off)
 	return off < 0 ? UINT64_MAX : (uint64_t)off;
 }
 
-void qed_file_will_need(struct qed_file *file, uint64_t file_off, uint64_t len)
-{
-	(void)posix_fadvise(file->fd, (off_t)file_off, (off_t)len,
-			    POSIX_FADV_WILLNEED);
-}
-
 void qed_file_write_behind(struct qed_file *file, uint64_t len)
 {
 	uint64_t before = atomic_fetch_add_explicit(&file->behind, len,

@@ -119,9 +119,6 @@ int qed_file_copy(struct qed_file *file, uint64_t file_off, uint64_t len,
 uint64_t qed_file_next_data(struct qed_file *file, uint64_t file_off);
 uint64_t qed_file_next_hole(struct qed_file *file, uint64_t file_off);
 
-/* The range will be read soon; the host may fetch it. */
-void qed_file_will_need(struct qed_file *file, uint64_t file_off, uint64_t len);
-
 /*
  * `len` bytes more have been written to the page cache, of many that will be flushed in
  * the end: now and then the host begins with that, so that the disk is not idle until

@@ -6,10 +6,14 @@
  * skipped, no table is read twice (a second L1 entry that names it is a fault),
  * and only tables that lie apart are remembered.
  *
- * Plain blocking calls on the caller's thread; no locks.
+ * The host reads what comes next meanwhile, as far as it lies apart from what the
+ * hooks write: other tables, or other parts of this one.
+ *
+ * Blocking calls on the caller's thread; no locks.
  */
 #include "config.h"
 
+#include "fetch.h"
 #include "job.h"
 #include "scan.h"
 
@@ -19,7 +23,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define CHUNK      (UINT64_C(1) << 20)
 #define TABLES_MAX (UINT64_C(1) << 22)	/* 128 MiB of memory */
 
 static const struct qed_header *header_of(const struct qed_scan *scan)
@@ -353,40 +356,142 @@ static void log_unreadable(struct qed_scan *scan, uint64_t len,
 			      strerror(-err));
 }
 
-/* Reads one table by parts, without its holes, and has each visited. */
-static int read_table(struct qed_scan *scan, uint64_t file_off,
-		      struct qed_scan_table *table,
-		      int (*visit)(struct qed_scan *scan,
-				   struct qed_scan_table *table, uint64_t first,
-				   uint64_t n, uint64_t file_off))
+/* --- reading ---------------------------------------------------------------------- */
+
+/* What the host has stored of a table, or of `len` bytes of it, in one piece. */
+struct part {
+	uint64_t table;			/* its number */
+	uint64_t file_off, len;
+};
+
+/* The walk over some tables, in file order. */
+struct walk {
+	struct qed_scan *scan;
+	struct qed_fetch fetch;
+	struct qed_scan_table *tables;
+	uint64_t ntables;
+	int (*visit)(struct qed_scan *scan, struct qed_scan_table *table,
+		     uint64_t first, uint64_t n, uint64_t file_off);
+	struct part part;		/* planned next */
+};
+
+/* Goes on to the next part behind this one, over holes: false if there is none. */
+static bool next_part(struct walk *walk)
 {
+	struct qed_scan *scan = walk->scan;
 	struct qed_file *file = scan->layer->source.file;
-	uint64_t size = header_of(scan)->table_bytes, at = 0;
+	uint64_t size = header_of(scan)->table_bytes;
+	struct part *part = &walk->part;
+
+	for (; part->table < walk->ntables; part->table++) {
+		uint64_t start = walk->tables[part->table].file_off, data;
+		uint64_t end = start + size;
+		uint64_t from = qed_max(part->file_off + part->len, start);
+
+		data = from < end ? qed_file_next_data(file, from) : end;
+		if (data >= end)
+			continue;
+		part->file_off = start + qed_round_down(data - start,
+							QED_SLICE_BYTES);
+		part->len = qed_min(QED_FETCH_BYTES, end - part->file_off);
+		return true;
+	}
+	return false;
+}
+
+/* Parts that touch are read as one. */
+static bool plan_read(struct qed_fetch *fetch, struct qed_fetch_piece *piece)
+{
+	struct walk *walk = fetch->opaque;
+	struct part *part = &walk->part;
+
+	if (part->table == walk->ntables)
+		return false;
+	piece->file_off = part->file_off;
+	piece->len = 0;
+	piece->value = part->table;
+	do
+		piece->len += part->len;
+	while (next_part(walk) &&
+	       part->file_off == piece->file_off + piece->len &&
+	       part->len <= QED_FETCH_BYTES - piece->len);
+	return true;
+}
+
+/* `err` is how reading it went. */
+static int visit_part(struct walk *walk, const struct part *part, int err)
+{
+	struct qed_scan *scan = walk->scan;
+	struct qed_scan_table *table = &walk->tables[part->table];
 	int ret = 0;
 
-	while (ret == 0 && at < size) {
-		uint64_t data = qed_file_next_data(file, file_off + at), len;
-		int err;
+	if (err < 0 && !scan->skip_unreadable)
+		return err;
+	if (err < 0)
+		log_unreadable(scan, part->len, part->file_off, err);
+	else
+		ret = walk->visit(scan, table,
+				  (part->file_off - table->file_off) /
+					  QED_ENTRY_BYTES,
+				  part->len / QED_ENTRY_BYTES, part->file_off);
+	if (ret == 0)
+		ret = write_changes(scan, part->file_off);
+	scan->done = scan->base + part->table * header_of(scan)->table_bytes +
+		     part->file_off + part->len - table->file_off;
+	return ret == 0 ? step(scan) : ret;
+}
 
-		if (data >= file_off + size)
-			break;
-		at = qed_round_down(data - file_off, QED_SLICE_BYTES);
-		len = qed_min(CHUNK, size - at);
-		err = qed_file_read(file, scan->chunk, len, file_off + at);
-		if (err < 0 && !scan->skip_unreadable)
-			ret = err;
-		else if (err < 0)
-			log_unreadable(scan, len, file_off + at, err);
-		else
-			ret = visit(scan, table, at / QED_ENTRY_BYTES,
-				    len / QED_ENTRY_BYTES, file_off + at);
-		if (ret == 0)
-			ret = write_changes(scan, file_off + at);
-		at += len;
-		scan->done += len;
-		if (ret == 0)
-			ret = step(scan);
+/* Of several that could not be read as one each gets a try of its own. */
+static int visit_piece(struct walk *walk, const struct qed_fetch_piece *piece)
+{
+	struct qed_scan *scan = walk->scan;
+	uint64_t size = header_of(scan)->table_bytes;
+	uint64_t end = piece->file_off + piece->len;
+	struct part part = { .table = piece->value,
+			     .file_off = piece->file_off };
+	int ret = 0;
+
+	for (; ret == 0 && part.file_off < end; part.table++) {
+		uint64_t table = walk->tables[part.table].file_off;
+		int err = piece->err;
+
+		part.len = qed_min(end, table + size) - part.file_off;
+		scan->chunk = (struct qed_le64 *)((char *)piece->buf +
+						  part.file_off -
+						  piece->file_off);
+		if (err < 0 && part.len < piece->len)
+			err = qed_file_read(walk->fetch.file, scan->chunk,
+					    part.len, part.file_off);
+		ret = visit_part(walk, &part, err);
+		part.file_off += part.len;
 	}
+	return ret;
+}
+
+/* Reads tables by parts, without their holes, and has each visited. */
+static int read_tables(struct qed_scan *scan, struct qed_scan_table *tables,
+		       uint64_t ntables,
+		       int (*visit)(struct qed_scan *scan,
+				    struct qed_scan_table *table,
+				    uint64_t first, uint64_t n,
+				    uint64_t file_off))
+{
+	struct walk walk = { .scan = scan,
+			     .fetch = { .file = scan->layer->source.file,
+					.plan = plan_read,
+					.opaque = &walk },
+			     .tables = tables,
+			     .ntables = ntables,
+			     .visit = visit };
+	struct qed_fetch_piece *piece;
+	int ret = qed_fetch_init(&walk.fetch);
+
+	if (ret < 0)
+		return ret;
+	next_part(&walk);
+	while (ret == 0 && (piece = qed_fetch_next(&walk.fetch)))
+		ret = visit_piece(&walk, piece);
+	qed_fetch_fini(&walk.fetch);
 	return ret;
 }
 
@@ -422,22 +527,20 @@ static void count_fragments_between(struct qed_scan *scan)
 	}
 }
 
+static int read_l1_table(struct qed_scan *scan)
+{
+	struct qed_scan_table l1 = {
+		.file_off = header_of(scan)->l1_table_offset,
+	};
+
+	return read_tables(scan, &l1, 1, visit_l1);
+}
+
 static int read_l2_tables(struct qed_scan *scan)
 {
-	struct qed_file *file = scan->layer->source.file;
-	uint64_t len = qed_min(header_of(scan)->table_bytes, CHUNK);
-	int ret = 0;
-
-	for (uint64_t i = 0; ret == 0 && i < scan->ntables; i++) {
-		/* The host reads the ones behind it meanwhile. */
-		if (i + 8 < scan->ntables)
-			qed_file_will_need(file, scan->tables[i + 8].file_off,
-					   len);
-		scan->done = (i + 1) * header_of(scan)->table_bytes;
-		ret = read_table(scan, scan->tables[i].file_off,
-				 &scan->tables[i], visit_l2);
-	}
-	return ret;
+	scan->base = header_of(scan)->table_bytes;
+	qsort(scan->tables, scan->ntables, sizeof(*scan->tables), by_offset);
+	return read_tables(scan, scan->tables, scan->ntables, visit_l2);
 }
 
 int qed_scan_run(struct qed_scan *scan)
@@ -451,17 +554,12 @@ int qed_scan_run(struct qed_scan *scan)
 	qed_used_limit(&scan->used, h->image_size >> h->cluster_bits);
 	if (!scan->known_end)
 		scan->known_end = scan->end;
-	scan->chunk = malloc(CHUNK);
-	if (!scan->chunk)
-		return -ENOMEM;
 	ret = mark(scan, 0, h->header_bytes);
 	if (ret >= 0)
 		ret = mark(scan, h->l1_table_offset, h->table_bytes);
 	if (ret >= 0)
-		ret = read_table(scan, h->l1_table_offset, NULL, visit_l1);
+		ret = read_l1_table(scan);
 	if (ret == 0 && scan->ntables) {
-		qsort(scan->tables, scan->ntables, sizeof(*scan->tables),
-		      by_offset);
 		ret = read_l2_tables(scan);
 		count_fragments_between(scan);
 	}
@@ -471,9 +569,7 @@ int qed_scan_run(struct qed_scan *scan)
 void qed_scan_fini(struct qed_scan *scan)
 {
 	qed_used_fini(&scan->used);
-	free(scan->chunk);
 	free(scan->tables);
-	scan->chunk = NULL;
 	scan->tables = NULL;
 	scan->ntables = scan->max_tables = 0;
 }

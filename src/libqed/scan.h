@@ -55,10 +55,10 @@ struct qed_scan {
 	uint64_t ntables;
 
 	/* the walk's own */
-	struct qed_le64 *chunk;
+	struct qed_le64 *chunk;		/* a part of a table */
 	uint64_t dirty_first, dirty_end;	/* changed entries of chunk */
 	uint64_t max_tables;
-	uint64_t done;			/* bytes of tables */
+	uint64_t base, done;		/* bytes of tables: before these, now */
 };
 
 /*
