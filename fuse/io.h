@@ -30,6 +30,12 @@ void qedfs_io_drain(struct qedfs_io *io);
 /* The same when none can start any more, and frees the buffers. */
 void qedfs_io_finish(struct qedfs_io *io);
 
+/*
+ * The most that the kernel is let read in one request.  It sends what a program reads
+ * beyond that as further requests at once, which several workers answer; and that
+ * much fits into the largest pipe that anybody may have.
+ */
+#define QEDFS_READ_MAX (512u << 10)
 void qedfs_io_read(struct qedfs_io *io, fuse_req_t req, size_t size,
 		   uint64_t offset);
 

@@ -36,11 +36,15 @@ static char *mount_options(const struct qedfs_options *options,
 	static const char fixed[] =
 		"default_permissions,nosuid,nodev,subtype=qedfs";
 	char source[FSNAME_MAX + sizeof("fsname=")];
+	char largest_read[sizeof("max_read=") + 10];
 	char *list = NULL;
 
 	snprintf(source, sizeof(source), "fsname=%s",
 		 source_name(options->image));
+	snprintf(largest_read, sizeof(largest_read), "max_read=%u",
+		 QEDFS_READ_MAX);
 	if (fuse_opt_add_opt(&list, fixed) ||
+	    fuse_opt_add_opt(&list, largest_read) ||
 	    fuse_opt_add_opt_escaped(&list, source) ||
 	    fuse_opt_add_opt(&list, tree->writable ? "rw" : "ro") ||
 	    (options->mount_options &&

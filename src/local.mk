@@ -66,6 +66,7 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/layer.c \
 	%D%/libqed/layer.h \
 	%D%/libqed/leaks.c \
+	%D%/libqed/lend.c \
 	%D%/libqed/lock.c \
 	%D%/libqed/lock.h \
 	%D%/libqed/map.c \

@@ -13,6 +13,7 @@ unit_programs = \
 	%D%/unit/unit-engine \
 	%D%/unit/unit-fetch \
 	%D%/unit/unit-format \
+	%D%/unit/unit-lend \
 	%D%/unit/unit-lock \
 	%D%/unit/unit-overlay \
 	%D%/unit/unit-preallocation \
@@ -47,6 +48,7 @@ fake_engine_sources = \
 %C%_unit_unit_convert_SOURCES = %D%/unit/unit-convert.c $(fake_engine_sources)
 %C%_unit_unit_engine_SOURCES = %D%/unit/unit-engine.c $(fake_engine_sources)
 %C%_unit_unit_fetch_SOURCES = %D%/unit/unit-fetch.c $(fake_engine_sources)
+%C%_unit_unit_lend_SOURCES = %D%/unit/unit-lend.c $(fake_engine_sources)
 %C%_unit_unit_preallocation_SOURCES = \
 	%D%/unit/unit-preallocation.c \
 	$(fake_engine_sources)
@@ -195,6 +197,7 @@ system_tests = \
 	%D%/system/test-rebase.sh \
 	%D%/system/test-resize.sh \
 	%D%/system/test-snapshot.sh \
+	%D%/system/test-splice.sh \
 	%D%/system/test-stats.sh \
 	%D%/system/test-unmount.sh \
 	%D%/system/test-uring.sh

@@ -19,9 +19,22 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #define WRITE_BEHIND (UINT64_C(16) << 20)
+
+/* Of a kernel (6.5) that may be newer than the headers. */
+#ifndef SYS_cachestat
+#define SYS_cachestat 451
+struct cachestat_range {
+	uint64_t off, len;
+};
+struct cachestat {
+	uint64_t nr_cache, nr_dirty, nr_writeback, nr_evicted,
+		nr_recently_evicted;
+};
+#endif
 
 enum { GROW_UNKNOWN, GROW_BY_FALLOCATE, GROW_BY_TRUNCATE };
 
@@ -414,6 +427,17 @@ uint64_t qed_file_next_hole(struct qed_file *file, uint64_t file_off)
 	off_t off = lseek(file->fd, (off_t)file_off, SEEK_HOLE);
 
 	return off < 0 ? UINT64_MAX : (uint64_t)off;
+}
+
+bool qed_file_is_cached(struct qed_file *file, uint64_t file_off, uint64_t len)
+{
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
+	struct cachestat_range range = { .off = file_off, .len = len };
+	struct cachestat stat;
+
+	return file->engine->ops->try_now &&
+	       syscall(SYS_cachestat, file->fd, &range, &stat, 0) == 0 &&
+	       stat.nr_cache == (file_off + len - 1) / page - file_off / page + 1;
 }
 
 void qed_file_write_behind(struct qed_file *file, uint64_t len)

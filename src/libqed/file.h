@@ -120,6 +120,12 @@ uint64_t qed_file_next_data(struct qed_file *file, uint64_t file_off);
 uint64_t qed_file_next_hole(struct qed_file *file, uint64_t file_off);
 
 /*
+ * Whether the host's page cache has all of the range, as far as can be told without
+ * reading it (Linux 6.5 can); it is all in the file then.
+ */
+bool qed_file_is_cached(struct qed_file *file, uint64_t file_off, uint64_t len);
+
+/*
  * `len` bytes more have been written to the page cache, of many that will be flushed in
  * the end: now and then the host begins with that, so that the disk is not idle until
  * then.  It may take a moment.

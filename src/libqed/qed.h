@@ -244,6 +244,35 @@ void qed_flush(struct qed_image *image,
 	       void (*done)(void *opaque, int64_t result), void *opaque);
 
 /*
+ * A read without a copy: where the bytes are, for who can splice(2) or map them.
+ *
+ * qed_lend: true, with *loan, if all of [offset, offset + len) lies on the disk, is
+ *   data in no more than QED_LOAN_PARTS pieces of host files, and if tables in memory
+ *   say so and the host's page cache had all of it just now: neither the call nor
+ *   reading the bytes is likely to wait.  False: use qed_readv().  What it lends
+ *   stays in its place until qed_lend_end(), which must follow and may on any
+ *   thread; writes to the disk in between do show in it, as they do in a read.
+ * qed_lend_end: `result` is the number of bytes that were read, or -errno, and is
+ *   counted as that of a read.
+ */
+#define QED_LOAN_PARTS 16
+
+struct qed_loan {
+	struct qed_loan_part {
+		int fd;			/* the library's; only for reading */
+		uint64_t offset;	/* in that file */
+		uint64_t len;
+	} parts[QED_LOAN_PARTS];
+	unsigned nparts;
+	unsigned token;			/* the library's */
+};
+
+bool qed_lend(struct qed_image *image, uint64_t offset, uint64_t len,
+	      struct qed_loan *loan);
+void qed_lend_end(struct qed_image *image, const struct qed_loan *loan,
+		  int64_t result);
+
+/*
  * Makes a range read as zeroes, at once.  Whole clusters become zero clusters
  * where they hide backing data, else unallocated, and the space that they had in
  * the image file is given back after the next flush; the edges are written as

@@ -163,17 +163,6 @@ void qed_read_start(struct qed_read *read)
 	read_run(read);
 }
 
-static unsigned enter(struct qed_image *image)
-{
-	return image->writable ? qed_reclaim_enter(&image->reclaim) : 0;
-}
-
-static void leave(struct qed_image *image, unsigned token)
-{
-	if (image->writable)
-		qed_reclaim_leave(&image->reclaim, token);
-}
-
 /* Where a read stopped that could not be answered inline. */
 struct stop {
 	uint64_t pos, span;
@@ -230,7 +219,7 @@ static void request_done(struct qed_read *read, int err)
 	struct qed_image *image = read->image;
 	int64_t result = err ? err : (int64_t)read->len;
 
-	leave(image, request->token);
+	qed_request_leave(image, request->token);
 	qed_spare_put(&image->spares, request, sizeof(*request));
 	qed_request_end(image, QED_REQUEST_READ, result, done, opaque);
 }
@@ -285,7 +274,7 @@ void qed_readv(struct qed_image *image, const struct iovec *iov, int iovcnt,
 	       void *opaque)
 {
 	uint64_t len = qed_iov_bytes(iov, iovcnt);
-	unsigned token = enter(image);
+	unsigned token = qed_request_enter(image);
 	struct stop stop;
 	int ret;
 
@@ -297,7 +286,7 @@ void qed_readv(struct qed_image *image, const struct iovec *iov, int iovcnt,
 					 &stop, token, done, opaque);
 	if (ret == QED_PENDING)
 		return;
-	leave(image, token);
+	qed_request_leave(image, token);
 	qed_request_end(image, QED_REQUEST_READ,
 			ret < 0 ? ret : (int64_t)len, done, opaque);
 }

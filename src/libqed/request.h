@@ -35,6 +35,18 @@ struct qed_read {
 
 void qed_read_start(struct qed_read *read);
 
+/* Around whatever looks clusters up and then reads them; see reclaim.h. */
+static inline unsigned qed_request_enter(struct qed_image *image)
+{
+	return image->writable ? qed_reclaim_enter(&image->reclaim) : 0;
+}
+
+static inline void qed_request_leave(struct qed_image *image, unsigned token)
+{
+	if (image->writable)
+		qed_reclaim_leave(&image->reclaim, token);
+}
+
 /*
  * Ends a request that has come in from outside: counts it, then calls `done`, by
  * which the image may be closed.
