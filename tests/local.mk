@@ -162,27 +162,33 @@ LIBRARY_TESTS += %D%/corrupt/corrupt
 
 # --- system tests: real mounts, for root ---------------------------------------
 
-system_tests = \
-	%D%/system/test-chain.sh \
-	%D%/system/test-check.sh \
+# Those that take longest, in that order.
+long_system_tests = \
+	%D%/system/test-e2e.sh \
+	%D%/system/test-geometry.sh \
+	%D%/system/test-resize.sh \
 	%D%/system/test-commit-image.sh \
+	%D%/system/test-check.sh \
+	%D%/system/test-convert.sh \
+	%D%/system/test-rebase.sh \
+	%D%/system/test-random.sh \
+	%D%/system/test-kill.sh \
+	%D%/system/test-compact.sh
+
+short_system_tests = \
+	%D%/system/test-chain.sh \
 	%D%/system/test-commit.sh \
-	%D%/system/test-compact.sh \
 	%D%/system/test-compare.sh \
 	%D%/system/test-completion.sh \
 	%D%/system/test-convert-io.sh \
-	%D%/system/test-convert.sh \
 	%D%/system/test-create.sh \
 	%D%/system/test-dd.sh \
 	%D%/system/test-discard.sh \
-	%D%/system/test-e2e.sh \
 	%D%/system/test-failure.sh \
 	%D%/system/test-file.sh \
 	%D%/system/test-fstab.sh \
-	%D%/system/test-geometry.sh \
 	%D%/system/test-hostile.sh \
 	%D%/system/test-info.sh \
-	%D%/system/test-kill.sh \
 	%D%/system/test-large.sh \
 	%D%/system/test-list.sh \
 	%D%/system/test-locks.sh \
@@ -193,15 +199,13 @@ system_tests = \
 	%D%/system/test-mount.sh \
 	%D%/system/test-need-check.sh \
 	%D%/system/test-qedimg.sh \
-	%D%/system/test-random.sh \
-	%D%/system/test-rebase.sh \
-	%D%/system/test-resize.sh \
 	%D%/system/test-snapshot.sh \
 	%D%/system/test-splice.sh \
 	%D%/system/test-stats.sh \
 	%D%/system/test-unmount.sh \
 	%D%/system/test-uring.sh
 
+system_tests = $(long_system_tests) $(short_system_tests)
 SYSTEM_TESTS = $(system_tests)
 
 # Programs that system tests use.  Of the project they need nothing.
@@ -244,7 +248,9 @@ TSAN_TESTS = $(UNIT_TESTS) %D%/system/test-random.sh $(LIBRARY_TESTS)
 
 check_PROGRAMS += $(UNIT_TESTS) $(LIBRARY_TESTS) $(system_programs)
 
-TESTS += $(UNIT_TESTS) $(LIBRARY_TESTS) $(SYSTEM_TESTS)
+# make -j starts them in this order: the longest first, so that none is left alone
+# at the end.
+TESTS += $(long_system_tests) $(LIBRARY_TESTS) $(short_system_tests) $(UNIT_TESTS)
 TEST_EXTENSIONS = .sh
 
 AM_TESTS_ENVIRONMENT = \
