@@ -3,11 +3,20 @@
 # Real input, end to end: an ext4 disk with this machine's own files, as one QED
 # image and as a chain of three layers over a raw one, used as users would.
 
+# make soak: a larger disk with more of them.
+
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 need_loop
 requires qemu-img qemu-io mkfs.ext4 e2fsck debugfs tar cmp "$QEDFS" "$QEDIMG" \
 	"$FILEOP"
+
+files=100		# MiB
+size=320M
+if [ -n "${QED_SOAK:-}" ]; then
+	files=400
+	size=1G
+fi
 
 cd "$TMP"
 mkdir mnt fs
@@ -26,10 +35,10 @@ own_files() {
 # The disk keeps one big file, whose blocks the layers change at will without
 # harm to the file system.
 make_disk() {
-	own_files 400 tree
+	own_files "$files" tree
 	dd if=/dev/urandom of=tree/canvas bs=1M count=32 status=none
-	truncate -s 1G disk.raw
-	mkfs.ext4 -q -F -d tree disk.raw
+	truncate -s "$size" disk.raw
+	mkfs.ext4 -q -F -b 4096 -d tree disk.raw
 	debugfs -R "blocks /canvas" disk.raw 2>/dev/null | tr ' ' '\n' |
 		grep -v '^$' >canvas.blocks
 	[ "$(wc -l <canvas.blocks)" -ge 8000 ] || fail "debugfs: no blocks"
