@@ -7,6 +7,7 @@
 unit_programs = \
 	%D%/unit/unit-async \
 	%D%/unit/unit-behind \
+	%D%/unit/unit-commit \
 	%D%/unit/unit-compact \
 	%D%/unit/unit-convert \
 	%D%/unit/unit-create \
@@ -44,6 +45,7 @@ fake_engine_sources = \
 	%D%/lib/walk.c \
 	%D%/lib/walk.h
 %C%_unit_unit_async_SOURCES = %D%/unit/unit-async.c $(fake_engine_sources)
+%C%_unit_unit_commit_SOURCES = %D%/unit/unit-commit.c $(fake_engine_sources)
 %C%_unit_unit_compact_SOURCES = %D%/unit/unit-compact.c $(fake_engine_sources)
 %C%_unit_unit_convert_SOURCES = %D%/unit/unit-convert.c $(fake_engine_sources)
 %C%_unit_unit_engine_SOURCES = %D%/unit/unit-engine.c $(fake_engine_sources)

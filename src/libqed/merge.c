@@ -4,9 +4,10 @@
  * (What commit.c does is the metadata writer's.)
  *
  * The chain is open down to the image that receives, which is open beside it, for
- * writing.  What the upper images say of the disk is written to it, by ordinary
- * requests: that changes nothing of what the top image shows, since there the upper
- * ones decide.  Only when all is durable is the top image emptied or removed.
+ * writing, and made larger first if its disk is too short.  What the upper images say of
+ * the disk is written to it, by ordinary requests: that changes nothing of what the top
+ * image shows, since there the upper ones decide.  Only when all is durable is the top
+ * image emptied or removed.
  *
  * Thread model: plan's fields are plan's.
  */
@@ -324,19 +325,21 @@ static int open_to(struct merge *m, unsigned layer)
 	struct qed_layer *receiver = m->from->chain.layers[layer];
 	struct qed_file *file = receiver->source.file;
 	char *path = strdup(file->path);
-	dev_t dev = file->dev;
-	ino_t ino = file->ino;
-	bool raw = receiver->raw;
+	const struct qed_receiver_options options = {
+		.path = path,
+		.raw = receiver->raw,
+		.dev = file->dev,
+		.ino = file->ino,
+		.size = m->from->size,
+		.log = &m->options->log,
+		.job = m->options->job,
+	};
 	int ret;
 
 	if (!path)
 		return complain(m, -ENOMEM, "commit");
 	qed_chain_cut(&m->from->chain, layer);
-	ret = qed_receiver_open(&m->to, path, raw, m->from->size, m->engine,
-				&m->options->log);
-	if (ret == 0 && (m->to.dev != dev || m->to.ino != ino))
-		ret = refuse(m, -ESTALE, "its backing file has been replaced "
-					 "just now");
+	ret = qed_receiver_open(&m->to, &options, m->engine);
 	free(path);
 	return ret;
 }

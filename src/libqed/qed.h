@@ -436,19 +436,20 @@ struct qed_commit_options {
 
 /*
  * Commits the image at `path`: the image that receives, QED or raw, gets what the
- * image itself, and all that lie between the two, say of the disk; a raw file is made
- * longer if it is shorter than the disk.  It then shows what the image at `path` does; images
- * between, and any other that has one of them or the receiving one behind it, do not
- * show what they did before.
+ * image itself, and all that lie between the two, say of the disk; it is made larger
+ * first if it is shorter than the disk, and stays so if the rest fails.  It then shows
+ * what the image at `path` does; images between, and any other that has one of them or
+ * the receiving one behind it, do not show what they did before.
  *
  * When all of that is durable the image at `path` is emptied, or removed, durably.  It
  * can be emptied only if its own backing file has received.  Interrupted at any moment
  * its disk is the same as before; the same call goes on from there.
  *
  * 0, or -errno after one message: -EINVAL if there is nothing to commit to or it is not
- * `base`'s, -EBUSY if one of the files is in use, -ENOSPC also for a device
- * that is too small, -ENOTSUP for an image that must not be emptied (unknown compat_features),
- * -ECANCELED, or as qed_image_open().
+ * `base`'s, or if the receiving image cannot be made as large; -EBUSY if one of the files
+ * is in use, -ENOSPC also for a device that is too small, -ESTALE if another file has got
+ * the receiving one's name, -ENOTSUP for an image that must not be emptied (unknown
+ * compat_features), -ECANCELED, or as qed_image_open().
  */
 int qed_image_commit(const char *path, const struct qed_commit_options *options);
 

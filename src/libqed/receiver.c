@@ -23,6 +23,18 @@ static int complain(const struct qed_log *log, const char *path, int err,
 	return err;
 }
 
+/* Nothing has been changed of it yet. */
+static int check_same(const struct qed_receiver_options *o,
+		      const struct qed_file *file)
+{
+	if (file->dev == o->dev && file->ino == o->ino)
+		return 0;
+	qed_log_write(o->log, QED_LOG_ERROR,
+		      "%s: has been replaced by another file just now: see "
+		      "which is the right one, and try again", o->path);
+	return -ESTALE;
+}
+
 /* A file that grows by fallocate(2) or by its size alone: it is sparse. */
 static int lengthen_raw(struct qed_file *file, uint64_t now, uint64_t size)
 {
@@ -42,83 +54,80 @@ static int lengthen_raw(struct qed_file *file, uint64_t now, uint64_t size)
 				  "cannot be made longer") : 0;
 }
 
-static int open_raw(struct qed_receiver *receiver, const char *path,
-		    uint64_t size, struct qed_engine *engine,
-		    const struct qed_log *log)
+static int open_raw(struct qed_receiver *receiver,
+		    const struct qed_receiver_options *o,
+		    struct qed_engine *engine)
 {
 	uint64_t now;
-	int ret = qed_file_open(path, true, engine, log, &receiver->file);
+	int ret = qed_file_open(o->path, true, engine, o->log, &receiver->file);
 
-	if (ret < 0)
-		return ret;
-	receiver->dev = receiver->file->dev;
-	receiver->ino = receiver->file->ino;
-	ret = qed_lock_take(receiver->file->fd, true, path, log);
+	if (ret == 0)
+		ret = check_same(o, receiver->file);
+	if (ret == 0)
+		ret = qed_lock_take(receiver->file->fd, true, o->path, o->log);
 	if (ret < 0)
 		return ret;
 	ret = qed_file_size(receiver->file, &now);
 	if (ret < 0)
-		return complain(log, path, ret, "cannot get the size");
-	return now < size ? lengthen_raw(receiver->file, now, size) : 0;
+		return complain(o->log, o->path, ret, "cannot get the size");
+	return now < o->size ? lengthen_raw(receiver->file, now, o->size) : 0;
 }
 
-static int open_image(struct qed_receiver *receiver, const char *path,
-		      struct qed_engine *engine, const struct qed_log *log)
+/*
+ * What makes it larger asks whether the job is cancelled, but its progress would be in
+ * other bytes than the job's.
+ */
+static int finish_image(struct qed_image *image,
+			const struct qed_open_options *open,
+			const struct qed_receiver_options *o)
 {
-	struct qed_open_options options;
+	const struct qed_job quiet = {
+		.cancelled = o->job ? o->job->cancelled : NULL,
+		.opaque = o->job ? o->job->opaque : NULL,
+	};
+	const struct qed_resize_options resize = { .size = o->size,
+						   .log = *o->log,
+						   .job = &quiet };
+
+	return qed_resize_finish_open(image, open, &resize);
+}
+
+static int open_qed(struct qed_receiver *receiver,
+		    const struct qed_receiver_options *o,
+		    struct qed_engine *engine)
+{
+	struct qed_open_options open;
 	struct qed_engine *share;
+	struct qed_image *image;
 	int ret = qed_engine_share(engine, &share);
 
 	if (ret < 0)
-		return complain(log, path, ret, "cannot be opened");
-	qed_open_options_init(&options);
-	options.flags = QED_OPEN_RDWR;
-	options.commit_seconds = 0;
-	options.log = *log;
-	ret = qed_image_open_engine(path, &options, share, &receiver->image);
+		return complain(o->log, o->path, ret, "cannot be opened");
+	qed_open_options_init(&open);
+	open.flags = QED_OPEN_RDWR;
+	open.commit_seconds = 0;
+	open.log = *o->log;
+	ret = qed_image_begin(o->path, &open, share, &image);
 	if (ret < 0)
 		return ret;
-	receiver->dev = receiver->image->top->source.file->dev;
-	receiver->ino = receiver->image->top->source.file->ino;
-	return 0;
-}
-
-/* Durable on return. */
-static int enlarge_image(const char *path, uint64_t size,
-			 struct qed_engine *engine, const struct qed_log *log)
-{
-	const struct qed_resize_options options = { .size = size, .log = *log };
-	struct qed_engine *share;
-	int ret = qed_engine_share(engine, &share);
-
-	if (ret < 0)
-		return complain(log, path, ret, "cannot be made larger");
-	return qed_image_resize_engine(path, &options, share);
-}
-
-static int open_qed(struct qed_receiver *receiver, const char *path,
-		    uint64_t size, struct qed_engine *engine,
-		    const struct qed_log *log)
-{
-	int ret = open_image(receiver, path, engine, log);
-
-	if (ret < 0 || receiver->image->size >= size)
+	ret = check_same(o, image->top->source.file);
+	if (ret < 0) {
+		qed_image_discard(image);
 		return ret;
-	/* It has to be closed for that; somebody else may get it in between. */
-	ret = qed_receiver_close(receiver);
-	if (ret < 0)
-		return complain(log, path, ret, "cannot be closed");
-	ret = enlarge_image(path, size, engine, log);
-	return ret < 0 ? ret : open_image(receiver, path, engine, log);
+	}
+	ret = finish_image(image, &open, o);
+	if (ret == 0)
+		receiver->image = image;
+	return ret;
 }
 
-int qed_receiver_open(struct qed_receiver *receiver, const char *path, bool raw,
-		      uint64_t size, struct qed_engine *engine,
-		      const struct qed_log *log)
+int qed_receiver_open(struct qed_receiver *receiver,
+		      const struct qed_receiver_options *options,
+		      struct qed_engine *engine)
 {
 	*receiver = (struct qed_receiver){ .image = NULL };
-	return raw ? open_raw(receiver, path, size, engine, log) :
-		     open_qed(receiver, path, size, engine, log);
+	return options->raw ? open_raw(receiver, options, engine) :
+			      open_qed(receiver, options, engine);
 }
 
 int qed_receiver_close(struct qed_receiver *receiver)

@@ -8,20 +8,29 @@
 struct qed_receiver {
 	struct qed_image *image;	/* one of the two; null both: not open */
 	struct qed_file *file;
-	dev_t dev;
+};
+
+struct qed_receiver_options {
+	const char *path;
+	bool raw;
+	dev_t dev;			/* the file that it must be */
 	ino_t ino;
+	uint64_t size;			/* bytes of disk, at least */
+	const struct qed_log *log;
+	const struct qed_job *job;	/* or null; its progress is not reported */
 };
 
 /*
  * Opens and locks the QED image, or raw file, at `path` for writing, on a share of the
- * engine, which has to outlive it.  If a raw file has less than `size` bytes it is made
- * so long, durably; what is added reads as zeroes.  0, or -errno after one error
- * message (-ENOSPC also for a device that is too small); it is to be closed
- * then, too.
+ * engine, which has to outlive it.  If its disk has less than `size` bytes it is made so
+ * long, durably, and stays so; what is added reads as zeroes.  0, or -errno after one
+ * error message: -ESTALE another file has the path now, -ENOSPC a device is too small,
+ * -EINVAL an image cannot be as large, -ECANCELED, or as qed_image_open(); it is to be
+ * closed then, too.
  */
-int qed_receiver_open(struct qed_receiver *receiver, const char *path, bool raw,
-		      uint64_t size, struct qed_engine *engine,
-		      const struct qed_log *log);
+int qed_receiver_open(struct qed_receiver *receiver,
+		      const struct qed_receiver_options *options,
+		      struct qed_engine *engine);
 /* 0 or -errno of what closing has to do; nothing if it is not open. */
 int qed_receiver_close(struct qed_receiver *receiver);
 

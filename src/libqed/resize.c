@@ -216,12 +216,13 @@ static void undo(struct resize *r)
 		(void)qed_zero_sync(r->image, start, r->now - start);
 }
 
-static int grow(struct resize *r)
+/* As if it had the new size; on failure the image is not open any more. */
+static int finish(struct resize *r)
 {
 	struct qed_layer *top = r->image->top;
 	struct qed_header header = top->header;
 	char message[QED_MESSAGE_MAX];
-	int ret, err;
+	int ret;
 
 	header.image_size = r->now;
 	ret = qed_header_derive(&header, message);
@@ -229,28 +230,66 @@ static int grow(struct resize *r)
 	top->size = r->now;
 	top->header.l1_used = header.l1_used;
 	ret = qed_image_finish(r->image, &r->open);
-	if (ret < 0) {
+	if (ret < 0)
 		qed_image_discard(r->image);
+	return ret;
+}
+
+/* Leaves the image open, ready for requests; but not on failure. */
+static int grow_open(struct resize *r)
+{
+	int ret = finish(r);
+
+	if (ret < 0)
 		return ret;
-	}
 	ret = clear_new_part(r);
 	r->cleared = true;
 	if (ret == 0)
 		ret = preallocate(r);
+	if (ret < 0 && !r->disposable)
+		undo(r);
 	if (ret == 0)
 		ret = set_size(r);
-	else if (!r->disposable)
-		undo(r);
-	if (ret < 0 && r->disposable) {
+	if (ret == 0)
+		return 0;
+	if (r->disposable)
 		qed_image_discard(r->image);
+	else
+		qed_image_close(r->image);	/* what failed has been said */
+	return ret;
+}
+
+static int grow(struct resize *r)
+{
+	int ret = grow_open(r);
+
+	if (ret < 0)
 		return ret;
-	}
-	err = qed_image_close(r->image);
-	if (ret == 0 && err < 0)
+	ret = qed_image_close(r->image);
+	if (ret < 0)
 		qed_log_write(&r->options->log, QED_LOG_ERROR,
 			      "%s: resized, but cannot close it well: %s",
-			      r->path, strerror(-err));
-	return ret < 0 ? ret : err;
+			      r->path, strerror(-ret));
+	return ret;
+}
+
+int qed_resize_finish_open(struct qed_image *image,
+			   const struct qed_open_options *open,
+			   const struct qed_resize_options *options)
+{
+	struct resize r = { .options = options,
+			    .open = *open,
+			    .image = image,
+			    .path = image->top->source.file->path };
+	int ret = 0;
+
+	r.old = r.now = image->top->header.image_size;
+	if (r.old < options->size)
+		ret = choose_size(&r);
+	if (ret == 0)
+		return r.now > r.old ? grow_open(&r) : finish(&r);
+	qed_image_discard(image);
+	return ret;
 }
 
 static int resize(struct resize *r, struct qed_engine *engine)

@@ -3,7 +3,7 @@
 #ifndef QED_RESIZE_H
 #define QED_RESIZE_H
 
-#include "engine.h"
+#include "image.h"
 
 /*
  * qed_image_resize() on an engine of the caller's, which it owns, also on failure:
@@ -14,7 +14,16 @@ int qed_image_resize_engine(const char *path,
 			    struct qed_engine *engine);
 
 /*
- * The same of a file that the caller removes if it fails: what it has got by then is not
+ * qed_image_finish() of an image that has begun, whose disk gets options->size bytes,
+ * durably, if it has less: no one else can have the image in between.  0, or -errno
+ * after one message; then the image has been closed.
+ */
+int qed_resize_finish_open(struct qed_image *image,
+			   const struct qed_open_options *open,
+			   const struct qed_resize_options *options);
+
+/*
+ * qed_image_resize_engine() of a file that the caller removes if it fails: what it has got by then is not
  * given back, nor made durable, which may take as long as the job itself.
  */
 int qed_image_resize_disposable(const char *path,

@@ -16,6 +16,11 @@ static const char *const variants[] = { "empty", "keep", "deep", NULL };
 
 enum { EMPTY, KEEP, DEEP };
 
+/* To an image that gets longer over what has been there all the time below it. */
+static const char *const variants_qed[] = { "empty", "keep", "deep", "over", NULL };
+
+enum { OVER = DEEP + 1 };
+
 /* What scene_make() has made goes down by one. */
 static void add_top(const struct scene *scene)
 {
@@ -27,9 +32,25 @@ static void add_top(const struct scene *scene)
 	scene_zero(TOP, 1000 * KIB, 8 * KIB);
 }
 
+/* The base, of which only the name changes, gets something longer below it. */
+static void add_low(const struct scene *scene)
+{
+	const struct qed_rebase_options options = {
+		.backing = "low.raw",
+		.backing_format = "raw",
+		.flags = QED_REBASE_UNSAFE,
+	};
+
+	scene_write("low.raw", 8, 0, scene->disk_size + 64 * KIB);
+	if (qed_image_rebase(scene_base(scene), &options) < 0)
+		die("rebase");
+}
+
 static void prepare(const struct scene *scene)
 {
 	scene_make(scene);
+	if (scene->variant == OVER)
+		add_low(scene);
 	/* Over what the base has. */
 	scene_zero(TOP, 200 * KIB, 24 * KIB);
 	if (scene->variant == DEEP)
@@ -49,10 +70,15 @@ static int commit(const struct scene *scene, const struct job_env *env,
 	return qed_image_commit_engine(TOP, &options, env->engine);
 }
 
+static bool empties(const struct scene *scene)
+{
+	return scene->variant == EMPTY || scene->variant == OVER;
+}
+
 static int run(const struct scene *scene, const struct job_env *env)
 {
 	return commit(scene, env,
-		      scene->variant == EMPTY ? QED_THEN_EMPTY : QED_THEN_KEEP);
+		      empties(scene) ? QED_THEN_EMPTY : QED_THEN_KEEP);
 }
 
 /* Is the image empty, if it is to be? */
@@ -63,7 +89,7 @@ static bool finished(const struct scene *scene, char message[700])
 		     walk->size == walk->l1_off + walk->table_bytes;
 
 	walk_close(walk);
-	if (empty == (scene->variant == EMPTY))
+	if (empty == empties(scene))
 		return true;
 	return wrong(message, empty ? "the image was emptied" :
 				      "the image is not empty");
@@ -86,7 +112,7 @@ static bool may_fail_raw(const struct fake_record *record)
 
 static const struct job commit_qed = {
 	.name = "commit-qed",
-	.variants = variants,
+	.variants = variants_qed,
 	.backings = 1u << BACKING_QED,
 	.disks = { { TOP, JOB_UNCHANGED }, { "base.qed", JOB_EITHER } },
 	.prepare = prepare,

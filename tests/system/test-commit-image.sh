@@ -140,6 +140,20 @@ for size in 4195328 6M 5000192; do
 		"$(numfmt --from=iec "$size")" ] || fail "$size: the base's size"
 	is_empty top.qed
 done
+# Also below one that lies between, which is as long as the image.
+rm -f ./*
+head -c 8M /dev/urandom >low.raw
+qemu-img create -q -f qed -o $small -b low.raw -F raw base.qed 4194816
+qemu-img create -q -f qed -b base.qed -F qed mid.qed 6M
+qemu_do mid.qed qed 'write -P 7 4194816 512' 'write -P 8 5M 70k'
+qemu-img create -q -f qed -o $large -b mid.qed -F qed top.qed 6291968
+fill top.qed
+qemu-img convert -f qed -O raw top.qed ../want.raw
+"$QEDIMG" commit -q -b base.qed top.qed
+same_disk base.qed ../want.raw
+same_disk top.qed ../want.raw
+receiver_ok base.qed
+[ "$(get_le 64 base.qed 48)" -eq 6291968 ] || fail "the size of base.qed"
 # But not past what its tables can map; then nothing is changed.
 rm -f ./*
 "$QEDIMG" create -q -o cluster_size=4k,table_size=2 base.qed 1M
@@ -343,6 +357,11 @@ chain
 in_use top.qed qed top.qed top.qed
 in_use base.raw raw base.raw top.qed
 in_use base.raw raw base.raw -b base.raw top.qed
+# One that would be made larger.
+rm -f ./*
+"$QEDIMG" create -q base.qed 5M
+"$QEDIMG" create -q -b base.qed -F qed top.qed 6M
+in_use base.qed qed base.qed top.qed
 # ---- devices ----
 
 if [ "$(id -u)" -eq 0 ] && [ -c /dev/loop-control ]; then
@@ -371,8 +390,8 @@ tail -n 1 ../err | jq -e '.done == .total and .total == 5242880' >/dev/null ||
 cut_short=0
 for base in base.raw base.qed; do
 	rm -f ./*
-	"$QEDIMG" create -q base.qed 200M
-	truncate -s 200M base.raw
+	"$QEDIMG" create -q base.qed 100M
+	truncate -s 100M base.raw
 	head -c 200M /dev/urandom >../want.raw
 	qemu-img convert -f raw -O qed -o cluster_size=4k ../want.raw top.qed
 	"$QEDIMG" rebase -u -q -b $base -F "$(format $base)" top.qed
