@@ -41,6 +41,8 @@ fake_engine_sources = \
 	%D%/lib/plain-engine.c \
 	%D%/lib/plain-engine.h \
 	%D%/lib/rng.h \
+	%D%/lib/scratch.c \
+	%D%/lib/scratch.h \
 	%D%/lib/state.c \
 	%D%/lib/walk.c \
 	%D%/lib/walk.h
@@ -159,7 +161,9 @@ LIBRARY_TESTS += %D%/corrupt/corrupt
 	%D%/corrupt/image.c \
 	%D%/corrupt/oracle.c \
 	%D%/corrupt/recipes.c \
-	%D%/lib/rng.h
+	%D%/lib/rng.h \
+	%D%/lib/scratch.c \
+	%D%/lib/scratch.h
 %C%_corrupt_corrupt_LDADD =
 
 # --- system tests: real mounts, for root ---------------------------------------

@@ -10,8 +10,8 @@
 #include "config.h"
 
 #include "corrupt.h"
+#include "../lib/scratch.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
@@ -51,7 +51,6 @@ struct test {
 	char message[500];
 };
 
-static char dir[300];
 static bool have_qemu;
 
 void die(const char *what)
@@ -60,32 +59,12 @@ void die(const char *what)
 	exit(1);
 }
 
-static void remove_dir(void)
-{
-	DIR *d = opendir(dir);
-	struct dirent *e;
-
-	while (d && (e = readdir(d)))
-		if (e->d_name[0] != '.')
-			unlinkat(dirfd(d), e->d_name, 0);
-	if (d)
-		closedir(d);
-	if (chdir("/") == 0)
-		rmdir(dir);
-}
-
 static void enter_dir(void)
 {
-	const char *parent = getenv("TMPDIR");
 	int fd;
 
-	if (access("/dev/shm", W_OK) == 0)
-		parent = "/dev/shm";
-	snprintf(dir, sizeof(dir), "%s/corrupt.XXXXXX",
-		 parent ? parent : "/tmp");
-	if (!mkdtemp(dir) || chdir(dir) < 0)
-		die(dir);
-	atexit(remove_dir);
+	if (scratch_enter("corrupt") < 0)
+		die(scratch_dir());
 	fd = open("base.raw", O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
 	if (fd < 0 || ftruncate(fd, 1 << 20) < 0)
 		die("base.raw");
@@ -486,13 +465,6 @@ static bool test_one(unsigned n, uint64_t seed, unsigned *count)
 	free(test.other.faults);
 	++*count;
 	return ok;
-}
-
-static bool is_env(const char *name, const char *part)
-{
-	const char *value = getenv(name);
-
-	return value && strstr(value, part);
 }
 
 int main(int argc, char **argv)

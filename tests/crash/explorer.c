@@ -8,8 +8,8 @@
 #include "config.h"
 
 #include "explorer.h"
+#include "../lib/scratch.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <getopt.h>
 #include <inttypes.h>
@@ -42,38 +42,6 @@ void die(const char *what)
 {
 	fprintf(stderr, "explorer: %s (%s)\n", what, strerror(errno));
 	exit(1);
-}
-
-/* --- the directory -------------------------------------------------------------- */
-
-static char dir[300];
-
-static void remove_dir(void)
-{
-	DIR *d = opendir(dir);
-	struct dirent *e;
-
-	while (d && (e = readdir(d)))
-		if (e->d_name[0] != '.')
-			unlinkat(dirfd(d), e->d_name, 0);
-	if (d)
-		closedir(d);
-	if (chdir("/") == 0)
-		rmdir(dir);
-}
-
-/* In memory where there is such a place. */
-static void enter_dir(void)
-{
-	const char *parent = getenv("TMPDIR");
-
-	if (access("/dev/shm", W_OK) == 0)
-		parent = "/dev/shm";
-	snprintf(dir, sizeof(dir), "%s/explorer.XXXXXX",
-		 parent ? parent : "/tmp");
-	if (!mkdtemp(dir) || chdir(dir) < 0)
-		die(dir);
-	atexit(remove_dir);
 }
 
 /* --- a run ------------------------------------------------------------------------- */
@@ -259,13 +227,6 @@ static bool have_qemu(void)
 	return system("qemu-img --version >/dev/null 2>&1") == 0;
 }
 
-static bool is_env(const char *name, const char *part)
-{
-	const char *value = getenv(name);
-
-	return value && strstr(value, part);
-}
-
 /* How much is done; the controls are no test of the library. */
 static void set_defaults(struct explorer *explorer)
 {
@@ -325,7 +286,8 @@ int main(int argc, char **argv)
 	explorer.qemu = explorer.qemu && !missing;
 	printf("seed %" PRIu64 "\n", explorer.seed);
 	fflush(stdout);
-	enter_dir();
+	if (scratch_enter("explorer") < 0)
+		die(scratch_dir());
 	if (!explore_all(&explorer))
 		return 1;
 	printf("%u states, %u of them unclean, %u used again, %u compared with "

@@ -8,8 +8,8 @@
 #include "config.h"
 
 #include "frame.h"
+#include "../lib/scratch.h"
 
-#include <dirent.h>
 #include <getopt.h>
 #include <inttypes.h>
 #include <malloc.h>
@@ -42,37 +42,6 @@ struct options {
 };
 
 static const char *const backing_names[] = { "none", "raw", "qed" };
-
-/* --- the directory -------------------------------------------------------------- */
-
-static char dir[300];
-
-static void remove_dir(void)
-{
-	DIR *d = opendir(dir);
-	struct dirent *e;
-
-	while (d && (e = readdir(d)))
-		if (strcmp(e->d_name, ".") && strcmp(e->d_name, ".."))
-			unlinkat(dirfd(d), e->d_name, 0);
-	if (d)
-		closedir(d);
-	if (chdir("/") == 0)
-		rmdir(dir);
-}
-
-/* In memory where there is such a place. */
-static void enter_dir(void)
-{
-	const char *parent = getenv("TMPDIR");
-
-	if (access("/dev/shm", W_OK) == 0)
-		parent = "/dev/shm";
-	snprintf(dir, sizeof(dir), "%s/jobs.XXXXXX", parent ? parent : "/tmp");
-	if (!mkdtemp(dir) || chdir(dir) < 0)
-		die(dir);
-	atexit(remove_dir);
-}
 
 /* --- scenes ----------------------------------------------------------------------- */
 
@@ -287,13 +256,6 @@ static bool test_job(const struct job *job, const struct options *options,
 
 /* --- the program ----------------------------------------------------------------------- */
 
-static bool is_env(const char *name, const char *part)
-{
-	const char *value = getenv(name);
-
-	return value && strstr(value, part);
-}
-
 static void set_defaults(struct options *options)
 {
 	options->scene = -1;
@@ -358,7 +320,8 @@ int main(int argc, char **argv)
 	options.qemu = options.qemu && !missing;
 	printf("seed %" PRIu64 "\n", options.seed);
 	fflush(stdout);
-	enter_dir();
+	if (scratch_enter("jobs") < 0)
+		die(scratch_dir());
 	nscenes = count_wanted(&options);
 	if (!nscenes)
 		die("no such job or scene");
