@@ -26,7 +26,8 @@ unit_programs = \
 	%D%/unit/unit-syncs \
 	%D%/unit/unit-transfer \
 	%D%/unit/unit-used \
-	%D%/unit/unit-util
+	%D%/unit/unit-util \
+	%D%/unit/unit-writes
 
 # The engine, and what else the tests below share.
 fake_engine_sources = \
@@ -46,6 +47,10 @@ fake_engine_sources = \
 	%D%/lib/state.c \
 	%D%/lib/walk.c \
 	%D%/lib/walk.h
+counted_sources = \
+	%D%/lib/counted.c \
+	%D%/lib/counted.h \
+	$(fake_engine_sources)
 %C%_unit_unit_async_SOURCES = %D%/unit/unit-async.c $(fake_engine_sources)
 %C%_unit_unit_commit_SOURCES = %D%/unit/unit-commit.c $(fake_engine_sources)
 %C%_unit_unit_compact_SOURCES = %D%/unit/unit-compact.c $(fake_engine_sources)
@@ -60,7 +65,8 @@ fake_engine_sources = \
 %C%_unit_unit_snapshot_SOURCES = %D%/unit/unit-snapshot.c $(fake_engine_sources)
 %C%_unit_unit_spare_SOURCES = %D%/unit/unit-spare.c $(fake_engine_sources)
 %C%_unit_unit_stats_SOURCES = %D%/unit/unit-stats.c $(fake_engine_sources)
-%C%_unit_unit_syncs_SOURCES = %D%/unit/unit-syncs.c $(fake_engine_sources)
+%C%_unit_unit_syncs_SOURCES = %D%/unit/unit-syncs.c $(counted_sources)
+%C%_unit_unit_writes_SOURCES = %D%/unit/unit-writes.c $(counted_sources)
 
 # It counts what the library allocates.
 %C%_unit_unit_spare_LDFLAGS = -Wl,--wrap=malloc -Wl,--wrap=calloc \
