@@ -149,15 +149,23 @@ int qed_file_size(struct qed_file *file, uint64_t *size)
 	return ioctl(file->fd, BLKGETSIZE64, size) < 0 ? -errno : 0;
 }
 
-int qed_file_extend(struct qed_file *file, uint64_t size)
+/* Is it shorter than that?  1, 0, or -errno: -ENOSPC if it can get no longer. */
+static int is_shorter(struct qed_file *file, uint64_t size)
 {
 	uint64_t now;
 	int ret = qed_file_size(file, &now);
 
 	if (ret < 0 || now >= size)
 		return ret;
-	if (file->block_device)
-		return -ENOSPC;
+	return file->block_device ? -ENOSPC : 1;
+}
+
+int qed_file_extend(struct qed_file *file, uint64_t size)
+{
+	int ret = is_shorter(file, size);
+
+	if (ret <= 0)
+		return ret;
 	return ftruncate(file->fd, (off_t)size) < 0 ? -errno : 0;
 }
 
@@ -362,14 +370,9 @@ int qed_file_cut(struct qed_file *file, uint64_t size)
 
 int qed_file_lengthen(struct qed_file *file, uint64_t size)
 {
-	uint64_t now;
-	int ret = qed_file_size(file, &now);
+	int ret = is_shorter(file, size);
 
-	if (ret < 0 || now >= size)
-		return ret;
-	if (file->block_device)
-		return -ENOSPC;
-	return qed_file_run(file, QED_OP_CUT, size, 0);
+	return ret > 0 ? qed_file_run(file, QED_OP_CUT, size, 0) : ret;
 }
 
 static int run_from(struct qed_file *file, enum qed_op op, uint64_t file_off,
