@@ -4,8 +4,14 @@
 #include "common.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <string.h>
+
+const struct option qedimg_disk_options[] = {
+	{ "force-share", no_argument, NULL, 'U' },
+	{ "help", no_argument, NULL, 'h' },
+	QEDIMG_PROGRESS_LONG_OPTION,
+	{ NULL, 0, NULL, 0 },
+};
 
 static int take_progress(struct qedimg_common *common, const char *text)
 {

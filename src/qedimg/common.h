@@ -6,6 +6,8 @@
 #include "progress.h"
 #include "qedimg.h"
 
+#include <getopt.h>
+
 struct qedimg_common {
 	const char *format;		/* -f */
 	enum qedimg_progress_form progress;	/* -p, --progress */
@@ -27,6 +29,9 @@ struct qedimg_common {
 	{ "force-share", no_argument, NULL, 'U' },                             \
 	{ "help", no_argument, NULL, 'h' },                                    \
 	{ "output", required_argument, NULL, QEDIMG_OPTION_OUTPUT }
+
+/* All that commands have which read disks, and have no long ones of their own. */
+extern const struct option qedimg_disk_options[];
 
 /*
  * Takes one of them from getopt: 0, or -EINVAL if it is none, or has a value that is

@@ -130,15 +130,9 @@ static int compare(const struct compare_request *request)
 /* 0, or -EINVAL after getopt's own message. */
 static int read_options(int argc, char **argv, struct compare_request *request)
 {
-	static const struct option long_options[] = {
-		{ "force-share", no_argument, NULL, 'U' },
-		{ "help", no_argument, NULL, 'h' },
-		QEDIMG_PROGRESS_LONG_OPTION,
-		{ NULL, 0, NULL, 0 },
-	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "f:F:hpqsU", long_options,
+	while ((c = getopt_long(argc, argv, "f:F:hpqsU", qedimg_disk_options,
 				NULL)) != -1) {
 		switch (c) {
 		case 'f':

@@ -26,16 +26,10 @@ struct dd_request {
 /* 0, or -EINVAL after getopt's own message. */
 static int read_options(int argc, char **argv, struct dd_request *request)
 {
-	static const struct option long_options[] = {
-		{ "force-share", no_argument, NULL, 'U' },
-		{ "help", no_argument, NULL, 'h' },
-		QEDIMG_PROGRESS_LONG_OPTION,
-		{ NULL, 0, NULL, 0 },
-	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "f:O:Uhpq", long_options, NULL)) !=
-	       -1) {
+	while ((c = getopt_long(argc, argv, "f:O:Uhpq", qedimg_disk_options,
+				NULL)) != -1) {
 		if (c == 'O')
 			request->options.format = optarg;
 		else if (qedimg_common_option(&request->common, c) < 0)
