@@ -23,8 +23,8 @@ int qed_resize_finish_open(struct qed_image *image,
 			   const struct qed_resize_options *options);
 
 /*
- * qed_image_resize_engine() of a file that the caller removes if it fails: what it has got by then is not
- * given back, nor made durable, which may take as long as the job itself.
+ * qed_image_resize_engine() of a file that the caller removes if it fails: what it has
+ * got by then is not given back, nor made durable, which may take as long as the job.
  */
 int qed_image_resize_disposable(const char *path,
 				const struct qed_resize_options *options,

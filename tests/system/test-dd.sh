@@ -105,9 +105,9 @@ for output in raw qed; do
 	for skip in 4 5 4194304T; do
 		rm -f ours theirs
 		ours=0 theirs=0
-		"$QEDIMG" dd -f raw -O $output bs=1M skip=$skip if=base.raw \
+		"$QEDIMG" dd -f raw -O "$output" bs=1M "skip=$skip" if=base.raw \
 			of=ours >../out 2>../err || ours=$?
-		qemu-img dd -f raw -O $output bs=1M skip=$skip if=base.raw \
+		qemu-img dd -f raw -O "$output" bs=1M "skip=$skip" if=base.raw \
 			of=theirs 2>../err.theirs || theirs=$?
 		[ "$ours" -eq "$theirs" ] ||
 			fail "skip=$skip: status $ours, qemu-img's is $theirs"
@@ -116,8 +116,8 @@ for output in raw qed; do
 		[ "$said" -eq "$(grep -c 'cannot skip' ../err.theirs)" ] ||
 			fail "skip=$skip: $(cat ../err)"
 		[ "$(wc -l <../err)" -eq "$said" ] || fail "skip=$skip: $(cat ../err)"
-		same $output "skip=$skip"
-		[ $output = qed ] || [ ! -s ours ] || fail "skip=$skip: it copies"
+		same "$output" "skip=$skip"
+		[ "$output" = qed ] || [ ! -s ours ] || fail "skip=$skip: it copies"
 	done
 done
 

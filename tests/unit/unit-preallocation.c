@@ -299,7 +299,7 @@ static void cancelled_leaves_nothing(void **state)
 	}
 }
 
-/* It ends soon, however much is left to do: the new part is looked at in 16 steps first. */
+/* It ends soon, however much is left; the disk is looked at in 16 steps first. */
 static void a_huge_one_can_be_cancelled(void **state)
 {
 	struct run run = { .how = QED_PREALLOCATION_FULL,
