@@ -441,9 +441,9 @@ put_le() (
 )
 
 # json_number KEY FILE: a number in JSON that the programs print a line a key, 0 if it
-# is not there.  For loops: jq takes some 20 ms to start.
+# is not there; of the outermost object.  For loops: jq takes some 20 ms to start.
 json_number() (
-	number=$(sed -n "s/^ *\"$1\": \([0-9]*\),*\$/\1/p" "$2")
+	number=$(sed -n "s/^ \{2,4\}\"$1\": \([0-9]*\),*\$/\1/p" "$2")
 	echo "${number:-0}"
 )
 

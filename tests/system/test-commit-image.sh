@@ -390,9 +390,9 @@ tail -n 1 ../err | jq -e '.done == .total and .total == 5242880' >/dev/null ||
 cut_short=0
 for base in base.raw base.qed; do
 	rm -f ./*
-	"$QEDIMG" create -q base.qed 100M
-	truncate -s 100M base.raw
-	head -c 200M /dev/urandom >../want.raw
+	"$QEDIMG" create -q base.qed 40M
+	truncate -s 40M base.raw
+	head -c 80M /dev/urandom >../want.raw
 	qemu-img convert -f raw -O qed -o cluster_size=4k ../want.raw top.qed
 	"$QEDIMG" rebase -u -q -b $base -F "$(format $base)" top.qed
 	cp top.qed $base ..

@@ -1,6 +1,6 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
-# The daemon is killed in the middle of real work, QED_KILLS times (50; make soak:
+# The daemon is killed in the middle of real work, QED_KILLS times (30; make soak:
 # 1000).  After each kill the image is mounted again, and all that an fsync has
 # promised must be there; qemu-img check must find no corruption.
 
@@ -10,7 +10,7 @@ need_root
 requires fio qemu-img "$QEDFS" "$QEDIMG"
 
 ledger=$(built tests/system/ledger)
-kills=50
+kills=30		# all kinds of ledger_kills(), and six of fio_kill()
 [ -z "${QED_SOAK:-}" ] || kills=1000
 kills=${QED_KILLS:-$kills}
 seed=${QED_SEED:-$(date +%s)}

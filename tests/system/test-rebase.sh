@@ -359,10 +359,10 @@ wait $!
 tail -n 1 err | jq -e '.done == .total and .total == 5242880' >/dev/null ||
 	fail "progress: $(cat err)"
 
-head -c 200M /dev/urandom >base.raw
-truncate -s 200M other.raw
-qemu-img create -q -f qed -b base.raw -F raw big.qed 200M
-qemu-img create -q -f qed -b base.raw -F raw -o cluster_size=4k big4k.qed 200M
+head -c 80M /dev/urandom >base.raw
+truncate -s 80M other.raw
+qemu-img create -q -f qed -b base.raw -F raw big.qed 80M
+qemu-img create -q -f qed -b base.raw -F raw -o cluster_size=4k big4k.qed 80M
 cut_short=0
 for image in big.qed big4k.qed; do
 	for signal in INT KILL; do
