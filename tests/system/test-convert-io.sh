@@ -7,7 +7,7 @@
 . "$(dirname "$0")/functions.sh"
 
 need_loop
-requires "$QEDIMG" qemu-img qemu-io mkfs.ext4 mkfs.xfs filefrag
+requires "$QEDIMG" qemu-img qemu-io mkfs.ext4 mkfs.xfs mkfs.btrfs filefrag
 
 mkdir "$TMP/work"
 cd "$TMP/work"
@@ -250,17 +250,30 @@ done
 
 # ---- space that is shared ----
 
-if grep -qw xfs /proc/filesystems || modprobe xfs 2>/dev/null; then
-	truncate -s 400M xfs.img
-	mkfs.xfs -q -m reflink=1 xfs.img
-	mkdir xfs
-	mount -o loop xfs.img xfs
-	cleanup umount xfs
+# shares NAME: on that file system what is converted takes up no more space
+shares() {
+	mkdir "$1"
+	mount -o loop "$1.img" "$1"
+	cleanup umount "$1"
 	# There is room for it once only.
-	head -c 160M /dev/urandom >xfs/big.raw
-	convert -f raw -O qed xfs/big.raw xfs/big.qed
-	convert xfs/big.qed xfs/again.raw
-	cmp xfs/big.raw xfs/again.raw || fail "what is shared is different"
-	image_clean xfs/big.qed
-	filefrag -v xfs/again.raw | grep -q shared || fail "nothing is shared"
+	head -c 160M /dev/urandom >"$1/big.raw"
+	convert -f raw -O qed "$1/big.raw" "$1/big.qed"
+	convert "$1/big.qed" "$1/again.raw"
+	cmp "$1/big.raw" "$1/again.raw" || fail "$1: what is shared differs"
+	image_clean "$1/big.qed"
+	filefrag -v "$1/again.raw" | grep -q shared || fail "$1: not shared"
+}
+
+has_fs() {
+	grep -qw "$1" /proc/filesystems || modprobe "$1" 2>/dev/null
+}
+
+truncate -s 400M xfs.img btrfs.img
+if has_fs xfs; then
+	mkfs.xfs -q -m reflink=1 xfs.img
+	shares xfs
+fi
+if has_fs btrfs; then
+	mkfs.btrfs -q -m single btrfs.img >mkfs.out 2>&1
+	shares btrfs
 fi
