@@ -50,15 +50,15 @@ static int check_options(const char *path,
 		what = "with a backing file exactly one image can be copied";
 	else if (options->sparse_size % QED_SECTOR ||
 		 options->sparse_size > SPARSE_MAX)
-		what = "the least run of zeroes must be a multiple of 512 bytes, "
-		       "at most 16 MiB";
+		what = "the least run of zeroes must be a multiple of 512 "
+		       "bytes, at most 16 MiB";
 	else if (options->flags & QED_CONVERT_OFFLOAD &&
 		 options->flags & QED_CONVERT_SCAN)
 		what = "zeroes cannot be looked for in what the host copies";
 	return what ? refuse(path, options, -EINVAL, what) : 0;
 }
 
-/* --- the two sides ----------------------------------------------------------------------- */
+/* --- the two sides -------------------------------------------------------- */
 
 static int open_source(struct qed_conversion *copy, const char *path)
 {
@@ -167,7 +167,7 @@ static int copy_disk(struct qed_conversion *copy)
 					qed_round_up(size, QED_SECTOR));
 }
 
-/* The caller's log, for one error: an image that failed may have more to say. */
+/* The caller's log, for one error: an image that failed may say more. */
 struct once {
 	const struct qed_log *log;
 	atomic_flag said;

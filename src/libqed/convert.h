@@ -54,7 +54,7 @@ struct qed_conversion {
 
 /* qed_transfer's `plan` and `work`. */
 int qed_convert_plan(struct qed_transfer *transfer, struct qed_piece *piece,
-		  uint64_t *passed);
+		     uint64_t *passed);
 int qed_convert_piece(struct qed_transfer *transfer, struct qed_piece *piece);
 
 /*
@@ -62,11 +62,11 @@ int qed_convert_piece(struct qed_transfer *transfer, struct qed_piece *piece);
  * returns `err`.
  */
 int qed_convert_fail(struct qed_conversion *copy, uint64_t number, int err,
-		  const char *path, const char *what, uint64_t disk_off);
+		     const char *path, const char *what, uint64_t disk_off);
 /* The same about the image that has `pos` of one of the disks. */
 int qed_convert_fail_side(struct qed_conversion *copy, uint64_t number, int err,
-		       const struct qed_convert_side *side, const char *what,
-		       uint64_t pos);
+			  const struct qed_convert_side *side, const char *what,
+			  uint64_t pos);
 
 /*
  * qed_image_convert() with an engine of the caller's for the target, which is

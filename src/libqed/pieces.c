@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Copies one piece of a disk.  It is read, judged unit by unit, and written side by
- * side with others; only the places in a new image are given in the disk's order.
+ * Copies one piece of a disk.  It is read, judged unit by unit, and written
+ * side by side with others; only the places in a new image are given in the
+ * disk's order.
  *
  * Thread model: a draft and a piece's buffers are the worker's; the builder and
  * last_off, last_place belong to whoever has the turn.
@@ -48,7 +49,7 @@ static bool is_zero(const void *buf, uint64_t len)
 }
 
 int qed_convert_fail(struct qed_conversion *copy, uint64_t number, int err,
-		  const char *path, const char *what, uint64_t disk_off)
+		     const char *path, const char *what, uint64_t disk_off)
 {
 	pthread_mutex_lock(&copy->lock);
 	if (number < copy->failed && err != -ECANCELED) {
@@ -64,36 +65,37 @@ int qed_convert_fail(struct qed_conversion *copy, uint64_t number, int err,
 }
 
 int qed_convert_fail_side(struct qed_conversion *copy, uint64_t number, int err,
-		       const struct qed_convert_side *side, const char *what,
-		       uint64_t pos)
+			  const struct qed_convert_side *side, const char *what,
+			  uint64_t pos)
 {
 	uint64_t off;
 	struct qed_image *image = qed_origin_at(&side->origin, pos, &off);
 
 	return qed_convert_fail(copy, number, err, qed_image_get_path(image, 0),
-			     what, off);
+				what, off);
 }
 
-static int fail_write(struct qed_conversion *copy, const struct qed_piece *piece,
-		      int err, uint64_t disk_off)
+static int fail_write(struct qed_conversion *copy,
+		      const struct qed_piece *piece, int err, uint64_t disk_off)
 {
 	return err < 0 ? qed_convert_fail(copy, piece->number, err,
-				       copy->target.path, "write", disk_off) :
+					  copy->target.path, "write",
+					  disk_off) :
 			 0;
 }
 
 static int read_side(struct qed_conversion *copy, const struct qed_piece *piece,
-		     const struct qed_convert_side *side, void *buf, uint64_t len,
-		     uint64_t pos)
+		     const struct qed_convert_side *side, void *buf,
+		     uint64_t len, uint64_t pos)
 {
 	int ret = qed_origin_read(&side->origin, buf, len, pos);
 
 	return ret < 0 ? qed_convert_fail_side(copy, piece->number, ret, side,
-					    "read", pos) :
+					       "read", pos) :
 			 0;
 }
 
-/* --- judging -------------------------------------------------------------------------- */
+/* --- judging -------------------------------------------------------------- */
 
 static enum unit_kind judge_unit(const struct qed_conversion *copy,
 				 const uint8_t *data, const uint8_t *base,
@@ -140,7 +142,7 @@ static bool judge(const struct qed_conversion *copy, struct draft *d,
 	return any;
 }
 
-/* --- carrying it out -------------------------------------------------------------------- */
+/* --- carrying it out ------------------------------------------------------ */
 
 static int place_unit(struct qed_conversion *copy, struct draft *d, unsigned i)
 {
@@ -171,16 +173,16 @@ static int take_turn(struct qed_conversion *copy, const struct qed_piece *piece,
 	return ret;
 }
 
-static uint64_t place_of(const struct qed_conversion *copy, const struct draft *d,
-			 unsigned i)
+static uint64_t place_of(const struct qed_conversion *copy,
+			 const struct draft *d, unsigned i)
 {
 	return copy->target.ops->place ? d->place[i] :
 					 d->disk_off + i * d->unit;
 }
 
 /* Units from i on that are alike and in a row in the target. */
-static unsigned run_length(const struct qed_conversion *copy, const struct draft *d,
-			   unsigned i)
+static unsigned run_length(const struct qed_conversion *copy,
+			   const struct draft *d, unsigned i)
 {
 	unsigned n = 1;
 
@@ -193,11 +195,11 @@ static unsigned run_length(const struct qed_conversion *copy, const struct draft
 }
 
 /*
- * Writes into a place.  In a large cluster, which reads as zeroes as yet, long runs of
- * zeroes are left out: the cluster is allocated, but takes up less space.
+ * Writes into a place.  In a large cluster, which reads as zeroes as yet, long
+ * runs of zeroes are left out: it is allocated, but takes up less space.
  */
-static int write_place(struct qed_conversion *copy, const uint8_t *buf, uint64_t len,
-		       uint64_t place)
+static int write_place(struct qed_conversion *copy, const uint8_t *buf,
+		       uint64_t len, uint64_t place)
 {
 	struct qed_target *target = &copy->target;
 	uint64_t hole = qed_max(HOLE_MIN, copy->options->sparse_size);
@@ -224,8 +226,8 @@ static int write_place(struct qed_conversion *copy, const uint8_t *buf, uint64_t
 	return ret;
 }
 
-static int write_run(struct qed_conversion *copy, const struct draft *d, unsigned i,
-		     unsigned n, const uint8_t *buf)
+static int write_run(struct qed_conversion *copy, const struct draft *d,
+		     unsigned i, unsigned n, const uint8_t *buf)
 {
 	struct qed_target *target = &copy->target;
 	uint64_t from = i * d->unit, end = qed_min(from + n * d->unit, d->len);
@@ -278,9 +280,9 @@ static int write_buffer(struct qed_conversion *copy, struct qed_piece *piece,
 	return ret < 0 ? ret : carry_out(copy, piece, &d, piece->buf[0]);
 }
 
-/* --- the kinds of pieces ------------------------------------------------------------------ */
+/* --- the kinds of pieces -------------------------------------------------- */
 
-/* Reads the part at `off` of a piece, and of the backing file: *base is null or it. */
+/* Reads part of a piece, and of the backing file: *base is null or that. */
 static int read_part(struct qed_conversion *copy, struct qed_piece *piece,
 		     uint64_t off, uint64_t len, const uint8_t **base)
 {
@@ -417,7 +419,7 @@ static int do_stream(struct qed_conversion *copy, struct qed_piece *piece)
 	return write_buffer(copy, piece, NULL);
 }
 
-/* --- shared pieces ----------------------------------------------------------------------- */
+/* --- shared pieces -------------------------------------------------------- */
 
 /* Shares what is in a row on both sides; copies where the host cannot. */
 static int share_run(struct qed_conversion *copy, struct qed_piece *piece,
@@ -435,8 +437,8 @@ static int share_run(struct qed_conversion *copy, struct qed_piece *piece,
 				     &extent, &from);
 		if (ret < 0)
 			return qed_convert_fail_side(copy, piece->number, ret,
-						  &copy->source, "map",
-						  disk_off);
+						     &copy->source, "map",
+						     disk_off);
 		if (!from || (offload ?
 			      qed_file_copy(to, place, extent.len, from,
 					    extent.file_off) :

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Cuts a disk that is to be copied into pieces, by its map.  A piece begins and ends
- * at a unit of the target, but for the end of the disk.
+ * Cuts a disk that is to be copied into pieces, by its map.  A piece begins and
+ * ends at a unit of the target, but for the end of the disk.
  *
- * Thread model: there is one plan at a time; what it changes in the copy is its own.
+ * Thread model: there is one plan at a time; what it changes in the copy is its
+ * own.
  */
 #include "config.h"
 
@@ -11,11 +12,11 @@
 
 #include <errno.h>
 
-#define MAP_MAX   (UINT64_C(1) << 30)	/* bytes that one look at a map covers */
+#define MAP_MAX   (UINT64_C(1) << 30)	/* bytes that a look at a map covers */
 #define ZERO_MAX  (UINT64_C(1) << 26)	/* bytes that are zeroed at once, */
 #define SHARE_MAX (UINT64_C(1) << 28)	/* and shared */
 #define STEPS_MAX 1024u			/* before the job may be stopped */
-#define BLOCK     4096u			/* what hosts share space in multiples of */
+#define BLOCK     4096u			/* hosts share space by such */
 
 enum span_kind {
 	SPAN_SKIP,			/* the target has it already */
@@ -23,7 +24,8 @@ enum span_kind {
 	SPAN_DATA,
 };
 
-static int look(struct qed_conversion *copy, struct qed_convert_side *side, uint64_t pos)
+static int look(struct qed_conversion *copy, struct qed_convert_side *side,
+		uint64_t pos)
 {
 	int ret;
 
@@ -34,7 +36,7 @@ static int look(struct qed_conversion *copy, struct qed_convert_side *side, uint
 			     &side->file);
 	if (ret < 0)
 		return qed_convert_fail_side(copy, copy->planning, ret, side,
-					  "map", pos);
+					     "map", pos);
 	side->start = pos;
 	side->end = pos + side->extent.len;
 	return 0;
@@ -53,7 +55,8 @@ static uint64_t file_off_at(const struct qed_convert_side *side, uint64_t pos)
 /* Does the backing file's chain have it from the same place? */
 static bool is_same(const struct qed_conversion *copy, uint64_t pos)
 {
-	const struct qed_convert_side *source = &copy->source, *base = &copy->base;
+	const struct qed_convert_side *source = &copy->source;
+	const struct qed_convert_side *base = &copy->base;
 
 	if (!is_data(source) || !is_data(base))
 		return !is_data(source) && !is_data(base);
@@ -64,8 +67,8 @@ static bool is_same(const struct qed_conversion *copy, uint64_t pos)
 }
 
 /* What is at `pos`, for *len bytes. */
-static int find_span(struct qed_conversion *copy, uint64_t pos, enum span_kind *kind,
-		     uint64_t *len)
+static int find_span(struct qed_conversion *copy, uint64_t pos,
+		     enum span_kind *kind, uint64_t *len)
 {
 	uint64_t end;
 	int ret = look(copy, &copy->source, pos);
@@ -96,7 +99,7 @@ static uint64_t whole_units(const struct qed_conversion *copy, uint64_t pos,
 	return qed_round_down(len, copy->target.unit);
 }
 
-/* --- sharing ------------------------------------------------------------------------ */
+/* --- sharing -------------------------------------------------------------- */
 
 /* Asks the host, with a block of the source's at `pos`. */
 static bool try_share(struct qed_conversion *copy, uint64_t pos)
@@ -114,18 +117,20 @@ static bool try_share(struct qed_conversion *copy, uint64_t pos)
 }
 
 /* How much from `pos` on can be had without reading it. */
-static uint64_t shareable(struct qed_conversion *copy, uint64_t pos, uint64_t len)
+static uint64_t shareable(struct qed_conversion *copy, uint64_t pos,
+			  uint64_t len)
 {
 	const struct qed_convert_side *source = &copy->source;
 	const struct qed_target *target = &copy->target;
 	bool offload = copy->options->flags & QED_CONVERT_OFFLOAD;
+	uint64_t row_end = qed_round_down(pos, target->row) + target->row;
 
 	if (copy->share == QED_SHARE_NO || !target->file ||
 	    !source->file || target->file->block_device ||
 	    source->file->block_device ||
 	    (!offload && source->file->dev != target->file->dev))
 		return 0;
-	len = qed_min(len, qed_round_down(pos, target->row) + target->row - pos);
+	len = qed_min(len, row_end - pos);
 	len = qed_round_down(qed_min(len, copy->size - pos),
 			     qed_max(target->unit, BLOCK));
 	if (!len || pos % BLOCK || file_off_at(source, pos) % BLOCK)
@@ -136,7 +141,7 @@ static uint64_t shareable(struct qed_conversion *copy, uint64_t pos, uint64_t le
 	return copy->share == QED_SHARE_YES ? qed_min(len, SHARE_MAX) : 0;
 }
 
-/* --- pieces ------------------------------------------------------------------------- */
+/* --- pieces --------------------------------------------------------------- */
 
 static void set_piece(struct qed_conversion *copy, struct qed_piece *piece,
 		      enum qed_convert_kind kind, uint64_t len)
@@ -147,7 +152,7 @@ static void set_piece(struct qed_conversion *copy, struct qed_piece *piece,
 	copy->pos += len;
 }
 
-/* Data, and what is between if that is less than a unit: as much as fits a buffer. */
+/* Data, and what is between if that is less than a unit: what fits a buffer. */
 static int gather(struct qed_conversion *copy, struct qed_piece *piece)
 {
 	uint64_t unit = copy->target.unit, max = qed_max(unit, QED_PIECE_MAX);
@@ -203,32 +208,34 @@ static int plan_images(struct qed_conversion *copy, struct qed_piece *piece,
 	return 0;
 }
 
-/* The next piece of a stream is read here, since that has to be done in order. */
+/* The next piece of a stream is read here, as that has to be done in order. */
 static int plan_stream(struct qed_conversion *copy, struct qed_piece *piece)
 {
+	const char *input = "standard input";
 	int64_t n = qed_stream_read(&copy->input, piece->buf[0], QED_PIECE_MAX);
 
 	if (n == -ECANCELED)
 		return (int)n;
 	if (n < 0)
-		return qed_convert_fail(copy, piece->number, (int)n, "standard input",
-				     "read", copy->pos);
+		return qed_convert_fail(copy, piece->number, (int)n, input,
+					"read", copy->pos);
 	if (n == 0)
 		return QED_PIECE_NONE;
 	set_piece(copy, piece, QED_COPY_STREAM, (uint64_t)n);
 	copy->transfer.total = copy->pos;
 	if (copy->pos > copy->options->max_size)
-		return qed_convert_fail(copy, piece->number, -EFBIG, "standard input",
-				     "go on, it is larger than allowed",
-				     copy->options->max_size);
+		return qed_convert_fail(copy, piece->number, -EFBIG, input,
+					"go on, it is larger than allowed",
+					copy->options->max_size);
 	if (qed_round_up(copy->pos, QED_SECTOR) > copy->target.limit)
-		return qed_convert_fail(copy, piece->number, -ENOSPC, copy->target.path,
-				     "write", copy->target.limit);
+		return qed_convert_fail(copy, piece->number, -ENOSPC,
+					copy->target.path, "write",
+					copy->target.limit);
 	return 0;
 }
 
 int qed_convert_plan(struct qed_transfer *transfer, struct qed_piece *piece,
-		  uint64_t *passed)
+		     uint64_t *passed)
 {
 	struct qed_conversion *copy = transfer->opaque;
 

@@ -339,7 +339,7 @@ static void durable_before_it_has_a_name(void **state)
 	}
 }
 
-/* --- failures -------------------------------------------------------------- */
+/* --- failures ------------------------------------------------------------- */
 
 /* What is tried with each operation in turn. */
 struct fault {
@@ -435,7 +435,7 @@ static void a_failure_in_place_mixes_two_disks(void **state)
 	}
 }
 
-/* --- cancellation ---------------------------------------------------------- */
+/* --- cancellation --------------------------------------------------------- */
 
 /* False when the job was over before. */
 static bool cancel_one(struct run *run, bool old)
@@ -493,7 +493,7 @@ static void cancelled_in_place_mixes_two_disks(void **state)
 	cancel_at_each_step(true);
 }
 
-/* --- what must not be written ---------------------------------------------- */
+/* --- what must not be written --------------------------------------------- */
 
 /* How a kind of target begins, when the path has become that of a source. */
 static int open_kind(int (*open)(struct qed_target *target, uint64_t size),
@@ -519,8 +519,8 @@ static int open_kind(int (*open)(struct qed_target *target, uint64_t size),
 }
 
 /*
- * Looking at the path first is no use if it leads elsewhere by the time that it is
- * opened: the descriptor counts.
+ * Looking at the path first is no use if it leads elsewhere by the time that it
+ * is opened: the descriptor counts.
  */
 static void what_is_opened_is_no_source(void **state)
 {
