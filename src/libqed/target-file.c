@@ -10,12 +10,6 @@
 #include <inttypes.h>
 #include <string.h>
 
-static int raw_write(struct qed_target *target, const void *buf, uint64_t len,
-		     uint64_t place)
-{
-	return qed_file_write(target->file, buf, len, place);
-}
-
 static int raw_zero(struct qed_target *target, uint64_t disk_off, uint64_t len)
 {
 	return qed_file_zero(target->file, disk_off, len);
@@ -45,10 +39,10 @@ static int finish_old(struct qed_target *target, uint64_t size)
 			 0;
 }
 
-static const struct qed_target_ops new_ops = { .write = raw_write,
+static const struct qed_target_ops new_ops = { .write = qed_target_write,
 					       .zero = raw_zero,
 					       .finish = finish_new };
-static const struct qed_target_ops old_ops = { .write = raw_write,
+static const struct qed_target_ops old_ops = { .write = qed_target_write,
 					       .zero = raw_zero,
 					       .finish = finish_old };
 

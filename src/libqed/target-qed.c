@@ -20,12 +20,6 @@ static int new_place(struct qed_target *target, uint64_t disk_off, bool zero,
 	return qed_builder_place(&target->builder, disk_off, place);
 }
 
-static int new_write(struct qed_target *target, const void *buf, uint64_t len,
-		     uint64_t place)
-{
-	return qed_file_write(target->file, buf, len, place);
-}
-
 /* The size of a disk that came as a stream is known only now. */
 static int set_size(struct qed_target *target, uint64_t size)
 {
@@ -53,7 +47,7 @@ static int new_finish(struct qed_target *target, uint64_t size)
 }
 
 static const struct qed_target_ops new_ops = { .place = new_place,
-					       .write = new_write,
+					       .write = qed_target_write,
 					       .finish = new_finish };
 
 static int make_header(struct qed_target *target, uint64_t size)

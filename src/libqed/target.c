@@ -19,6 +19,16 @@ int qed_target_refuse(const struct qed_target *target, int err,
 	return err;
 }
 
+int qed_target_write(struct qed_target *target, const void *buf, uint64_t len,
+		     uint64_t place)
+{
+	int ret = qed_file_write(target->file, buf, len, place);
+
+	if (ret == 0 && !(target->options->flags & QED_CONVERT_UNSAFE))
+		qed_file_write_behind(target->file, len);
+	return ret;
+}
+
 /* --- what must not be written ---------------------------------------------- */
 
 static bool is_file(const struct stat *st, const struct qed_file *file)

@@ -94,6 +94,13 @@ int qed_target_refuse_sources(const struct qed_target *target,
 			      const struct stat *st);
 int qed_target_refuse_source_fd(const struct qed_target *target, int fd);
 
+/*
+ * The `write` of those that have a file.  If that is to be durable at the end the host
+ * begins early with what it has, or the sync would wait for all of it.
+ */
+int qed_target_write(struct qed_target *target, const void *buf, uint64_t len,
+		     uint64_t place);
+
 /* Logs "PATH: message" and returns `err`. */
 int qed_target_refuse(const struct qed_target *target, int err,
 		      const char *format, ...)

@@ -116,6 +116,29 @@ static void not_for_ever(void **state)
 	assert_in_range(begun, before + 3, before + 5);
 }
 
+/* A new file is synced at its end, unless nobody wants that. */
+static void while_converting(void **state)
+{
+	static const char *const formats[] = { "raw", "qed" };
+	struct qed_convert_options options;
+
+	(void)state;
+	fill(64 * MIB, MIB);
+	qed_convert_options_init(&options);
+	options.sources = &image;
+	options.nsources = 1;
+	for (int i = 0; i < 4; i++) {
+		bool safe = i / 2;
+
+		options.format = formats[i % 2];
+		options.flags = safe ? 0 : QED_CONVERT_UNSAFE;
+		atomic_store(&begun, 0);
+		assert_int_equal(qed_image_convert("copy", &options), 0);
+		assert_int_equal(begun, safe ? 4 : 0);
+		unlink("copy");
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -125,6 +148,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(not_for_small_writes, setup,
 						teardown),
 		cmocka_unit_test_setup_teardown(not_for_ever, setup, teardown),
+		cmocka_unit_test_setup_teardown(while_converting, setup,
+						teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
