@@ -222,12 +222,13 @@ class Convert(Row):
 
     space = 3 << 10
     source, target = "raw", "qed"   # formats
+    cache = "unsafe"
 
     def make(self):
         if not os.path.exists(self.path("disk.raw")):
             random_file(self.path("disk.raw"),
                         (16 if self.quick else 1024) * MIB)
-        if self.source == "qed":
+        if self.source == "qed" and not os.path.exists(self.path("disk.qed")):
             run("qemu-img", "convert", "-f", "raw", "-O", "qed",
                 self.path("disk.raw"), self.path("disk.qed"))
 
@@ -242,8 +243,8 @@ class Convert(Row):
             os.remove(self.path("copy"))
 
     def command(self, tool):
-        return ["convert", "-t", "unsafe", "-f", self.source, "-O", self.target,
-                self.path("disk." + self.source), self.path("copy")]
+        return ["convert", "-t", self.cache, "-f", self.source, "-O",
+                self.target, self.path("disk." + self.source), self.path("copy")]
 
     def verify(self, tool):
         run("qemu-img", "compare", "-q", "-f", "raw", "-F", self.target,
@@ -267,6 +268,22 @@ class ConvertToRaw(Convert):
     goal = 1
 
 
+class ConvertToQedDurably(ConvertToQed):
+    """Synced at the end, which is qedimg's default."""
+
+    name = "to-qed-sync"
+    title = "convert 1 GiB, raw to QED, durably"
+    cache = "writeback"
+
+
+class ConvertToRawDurably(ConvertToRaw):
+    """Back again."""
+
+    name = "to-raw-sync"
+    title = "convert 1 GiB, QED to raw, durably"
+    cache = "writeback"
+
+
 class ConvertOrCopy(ConvertToRaw):
     """Against the least that copies a file and leaves out its zeroes."""
 
@@ -286,4 +303,4 @@ class ConvertOrCopy(ConvertToRaw):
 
 
 ALL = (CheckFull, Commit, Compact, Compare, Flatten, Rebase, ConvertToQed,
-       ConvertToRaw, ConvertOrCopy)
+       ConvertToRaw, ConvertToQedDurably, ConvertToRawDurably, ConvertOrCopy)
