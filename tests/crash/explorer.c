@@ -21,7 +21,7 @@
 
 #define STATES_CI        3000
 #define STATES_SANITIZED 400
-#define STATES_TSAN      160
+#define STATES_TSAN      80
 #define STATES_SOAK      100000
 #define PER_RUN          60		/* states of one workload */
 #define PER_RUN_TSAN     8

@@ -541,7 +541,7 @@ static unsigned stride_of_build(void)
 	const char *sanitizer = getenv("QED_SANITIZER");
 
 	if (sanitizer && strstr(sanitizer, "thread"))
-		return 10;
+		return 30;
 	return sanitizer && strstr(sanitizer, "address") ? 4 : 1;
 }
 

@@ -21,9 +21,11 @@
 
 #define STATES_CI        450		/* of a program */
 #define STATES_SANITIZED 200
+#define STATES_TSAN      60
 #define STATES_SOAK      50000
 #define FAILURES_CI      900
 #define FAILURES_SANITIZED 300
+#define FAILURES_TSAN    80
 #define EXIT_SKIP        77
 
 static const struct {
@@ -265,8 +267,11 @@ static void set_defaults(struct options *options)
 	if (is_env("QED_SOAK", "1")) {
 		options->states = STATES_SOAK;
 		options->failures = 0;
-	} else if (is_env("QED_SANITIZER", "address") ||
-		   is_env("QED_SANITIZER", "thread")) {
+	} else if (is_env("QED_SANITIZER", "thread")) {
+		options->states = STATES_TSAN;
+		options->failures = FAILURES_TSAN;
+		options->controls = false;
+	} else if (is_env("QED_SANITIZER", "address")) {
 		options->states = STATES_SANITIZED;
 		options->failures = FAILURES_SANITIZED;
 		options->controls = false;

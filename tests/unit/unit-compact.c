@@ -28,6 +28,7 @@
 #define IMAGE     "image.qed"
 #define UNITS_MAX 600u
 #define ROUNDS    300u
+#define ROUNDS_TSAN 60u
 
 static char dir[200];
 static char last_message[300];
@@ -402,13 +403,14 @@ static void one_image(uint64_t seed)
 
 static void test_random_images(void **state)
 {
-	const char *given = getenv("QED_SEED");
+	const char *given = getenv("QED_SEED"), *with = getenv("QED_SANITIZER");
+	unsigned rounds = with && strstr(with, "thread") ? ROUNDS_TSAN : ROUNDS;
 	uint64_t seed = given ? strtoull(given, NULL, 0) :
 				(uint64_t)getpid() << 20;
 
 	(void)state;
 	print_message("QED_SEED=%" PRIu64 "\n", seed);
-	for (unsigned i = 0; i < ROUNDS; i++)
+	for (unsigned i = 0; i < rounds; i++)
 		one_image(seed + i);
 }
 
