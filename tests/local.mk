@@ -29,6 +29,10 @@ unit_programs = \
 	%D%/unit/unit-util \
 	%D%/unit/unit-writes
 
+creating_sources = \
+	%D%/lib/creating.c \
+	%D%/lib/creating.h
+
 # The engine, and what else the tests below share.
 fake_engine_sources = \
 	%D%/lib/calls.c \
@@ -55,9 +59,11 @@ counted_sources = \
 %C%_unit_unit_commit_SOURCES = %D%/unit/unit-commit.c $(fake_engine_sources)
 %C%_unit_unit_compact_SOURCES = %D%/unit/unit-compact.c $(fake_engine_sources)
 %C%_unit_unit_convert_SOURCES = %D%/unit/unit-convert.c $(fake_engine_sources)
+%C%_unit_unit_create_SOURCES = %D%/unit/unit-create.c $(creating_sources)
 %C%_unit_unit_engine_SOURCES = %D%/unit/unit-engine.c $(fake_engine_sources)
 %C%_unit_unit_fetch_SOURCES = %D%/unit/unit-fetch.c $(fake_engine_sources)
 %C%_unit_unit_lend_SOURCES = %D%/unit/unit-lend.c $(fake_engine_sources)
+%C%_unit_unit_overlay_SOURCES = %D%/unit/unit-overlay.c $(creating_sources)
 %C%_unit_unit_preallocation_SOURCES = \
 	%D%/unit/unit-preallocation.c \
 	$(fake_engine_sources)

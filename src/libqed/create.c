@@ -291,16 +291,23 @@ static int make_header(struct creation *c)
 	return complete_header(c, size);
 }
 
+static struct creation begin_header(const struct qed_newfile *newfile,
+				    const struct qed_create_options *options,
+				    struct qed_header *header)
+{
+	memset(header, 0, sizeof(*header));
+	return (struct creation){ .path = newfile->path,
+				  .newfile = newfile,
+				  .options = options,
+				  .header = header };
+}
+
 int qed_create_header(const struct qed_newfile *newfile,
 		      const struct qed_create_options *options,
 		      struct qed_header *header)
 {
-	struct creation c = { .path = newfile->path,
-			      .newfile = newfile,
-			      .options = options,
-			      .header = header };
+	struct creation c = begin_header(newfile, options, header);
 
-	memset(header, 0, sizeof(*header));
 	return make_header(&c);
 }
 
@@ -308,13 +315,9 @@ int qed_create_overlay_header(const struct qed_newfile *newfile,
 			      const struct qed_create_options *options,
 			      struct qed_header *header)
 {
-	struct creation c = { .path = newfile->path,
-			      .newfile = newfile,
-			      .options = options,
-			      .header = header };
+	struct creation c = begin_header(newfile, options, header);
 	int ret = check_backing_options(&c);
 
-	memset(header, 0, sizeof(*header));
 	if (ret)
 		return ret;
 	set_backing(&c);

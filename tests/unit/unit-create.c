@@ -6,13 +6,12 @@
  */
 #include "config.h"
 
+#include "../lib/creating.h"
 #include "format.h"
 #include "lock.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <ftw.h>
 #include <inttypes.h>
 #include <setjmp.h>
 #include <signal.h>
@@ -27,80 +26,6 @@
 
 #define ELEMS(a) (sizeof(a) / sizeof((a)[0]))
 #define MIB (UINT64_C(1) << 20)
-
-static char dir[4096];
-
-/* Every test starts in an empty directory of its own. */
-static int enter_dir(void **state)
-{
-	const char *parent = getenv("TMPDIR");
-
-	(void)state;
-	snprintf(dir, sizeof(dir), "%s/unit-create.XXXXXX",
-		 parent ? parent : "/tmp");
-	return mkdtemp(dir) && chdir(dir) == 0 ? 0 : -1;
-}
-
-static int remove_entry(const char *path, const struct stat *st, int type,
-			struct FTW *ftw)
-{
-	(void)st;
-	(void)type;
-	(void)ftw;
-	return remove(path);
-}
-
-static int leave_dir(void **state)
-{
-	(void)state;
-	if (chdir("/") < 0)
-		return -1;
-	return nftw(dir, remove_entry, 8, FTW_DEPTH | FTW_PHYS);
-}
-
-static int count_names(void)
-{
-	DIR *d = opendir(".");
-	int n = 0;
-
-	assert_non_null(d);
-	while (readdir(d))
-		n++;
-	closedir(d);
-	return n - 2;			/* "." and ".." */
-}
-
-struct heard {
-	int errors;
-	char last[512];
-};
-
-static void listen(void *opaque, enum qed_log_level level, const char *message)
-{
-	struct heard *heard = opaque;
-
-	heard->errors += level == QED_LOG_ERROR;
-	snprintf(heard->last, sizeof(heard->last), "%s", message);
-}
-
-static int create(const char *path, struct qed_create_options options,
-		  struct heard *heard)
-{
-	memset(heard, 0, sizeof(*heard));
-	options.log = (struct qed_log){ listen, heard };
-	return qed_image_create(path, &options);
-}
-
-static int create_backed(const char *path, const char *name,
-			 const char *format, struct heard *heard)
-{
-	const struct qed_create_options options = {
-		.backing = name,
-		.backing_format = format,
-	};
-
-	return create(path, options, heard);
-}
 
 static void make_file(const char *name, off_t size)
 {
@@ -486,7 +411,7 @@ static void a_failure_leaves_what_was(void **state)
 }
 
 #define IN_DIR(test) \
-	cmocka_unit_test_setup_teardown(test, enter_dir, leave_dir)
+	cmocka_unit_test_setup_teardown(test, creating_enter, creating_leave)
 
 int main(void)
 {
