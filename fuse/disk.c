@@ -10,8 +10,8 @@
 
 /*
  * The library's messages, for as long as the image is open.  The error of an
- * attempt to open it for writing is kept back until it is clear whether another,
- * for reading only, follows.
+ * attempt to open it for writing is kept back until it is clear whether
+ * another, for reading only, follows.
  */
 static void message(void *opaque, enum qed_log_level level, const char *text)
 {

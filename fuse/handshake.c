@@ -46,8 +46,8 @@ static bool add_flag(struct answer *answer, ssize_t len)
 }
 
 /*
- * Has libfuse answer to ends[1], in place of the connection, which is `kernel` as
- * well; passes the answer on.  False if libfuse has not seen the request.
+ * Has libfuse answer to ends[1], in place of the connection, which is `kernel`
+ * as well; passes the answer on.  False if libfuse has not seen the request.
  */
 static bool answer_by_way_of(struct fuse_session *session,
 			     const struct fuse_buf *request, const int ends[2],

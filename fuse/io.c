@@ -101,9 +101,9 @@ static void describe_loan(struct lent *lent)
 }
 
 /*
- * The kernel moves the bytes from the image's page cache to the reader, by way of
- * a pipe of libfuse's, which copies where that is not possible.  False: nothing has
- * been answered.
+ * The kernel moves the bytes from the image's page cache to the reader, by way
+ * of a pipe of libfuse's, which copies where that is not possible.  False:
+ * nothing has been answered.
  */
 static bool answer_by_loan(struct qedfs_request *request, uint64_t offset)
 {

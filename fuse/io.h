@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Requests that move data: their buffers, their way through libqed, their one
- * answer.  Every function takes over `req` and answers it, at once or later from
- * a thread of the library.
+ * answer.  Every function takes over `req` and answers it, at once or later
+ * from a thread of the library.
  */
 #ifndef QEDFS_IO_H
 #define QEDFS_IO_H
@@ -31,9 +31,9 @@ void qedfs_io_drain(struct qedfs_io *io);
 void qedfs_io_finish(struct qedfs_io *io);
 
 /*
- * The most that the kernel is let read in one request.  It sends what a program reads
- * beyond that as further requests at once, which several workers answer; and that
- * much fits into the largest pipe that anybody may have.
+ * The most that the kernel is let read in one request.  It sends what a program
+ * reads beyond that as further requests at once, which several workers answer;
+ * and that much fits into the largest pipe that anybody may have.
  */
 #define QEDFS_READ_MAX (512u << 10)
 void qedfs_io_read(struct qedfs_io *io, fuse_req_t req, size_t size,

@@ -31,8 +31,8 @@ void qedfs_log_qed(void *opaque, enum qed_log_level level,
 /*
  * Sends libfuse's messages here too.  Between the two calls below they are not
  * shown but kept: qedfs_log_release() stops that and copies the first one,
- * without libfuse's own prefix, to `text` (empty if there was none).  To be used
- * by one thread at a time.
+ * without libfuse's own prefix, to `text` (empty if there was none).  To be
+ * used by one thread at a time.
  */
 void qedfs_log_adopt_libfuse(void);
 void qedfs_log_capture(void);

@@ -31,8 +31,8 @@ static struct qedfs_mount *mount_of(fuse_req_t req)
 }
 
 /*
- * Since libfuse 3.17 there are 64 bits of capabilities; what is put into the older
- * fields is ignored (3.18).
+ * Since libfuse 3.17 there are 64 bits of capabilities; what is put into the
+ * older fields is ignored (3.18).
  */
 #if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
 #define CAPABLE capable_ext
@@ -55,11 +55,11 @@ static bool is_wanted(const struct fuse_conn_info *conn, uint64_t capability)
 }
 
 /*
- * Large reads are spliced (io.c).  Writes are not: with that, every request comes
- * through a pipe, which costs the small ones more than the large ones gain.  Without
- * atomic O_TRUNC the kernel sends that flag as a separate request, in which it
- * can be ignored; AUTO_INVAL_DATA would drop pages whenever a write changes
- * mtime.
+ * Large reads are spliced (io.c).  Writes are not: with that, every request
+ * comes through a pipe, which costs the small ones more than the large ones
+ * gain.  Without atomic O_TRUNC the kernel sends that flag as a separate
+ * request, in which it can be ignored; AUTO_INVAL_DATA would drop pages
+ * whenever a write changes mtime.
  */
 static void op_init(void *userdata, struct fuse_conn_info *conn)
 {
@@ -162,8 +162,8 @@ static bool size_is_acceptable(const struct qedfs_tree *tree, uint64_t size,
 }
 
 /*
- * Times are the image's and change by writing it; setting them, which the kernel
- * does by itself too when it delays writes, is accepted without effect.
+ * Times are the image's and change by writing it; setting them, which the
+ * kernel does by itself too when it delays writes, is accepted without effect.
  */
 static void op_setattr(fuse_req_t req, fuse_ino_t ino, struct stat *attr,
 		       int to_set, struct fuse_file_info *fi)
@@ -245,8 +245,8 @@ static void give_up(struct qedfs_mount *mount, struct qedfs_handle *handle)
 }
 
 /*
- * libfuse need not have been built for it, nor the kernel offer it; neither says
- * so where a user would see it.
+ * libfuse need not have been built for it, nor the kernel offer it; neither
+ * says so where a user would see it.
  */
 static void check_uring(struct qedfs_mount *mount, fuse_req_t req)
 {

@@ -36,9 +36,9 @@ struct qedfs_options {
 };
 
 /*
- * Reads the command line.  Returns -1 if the program should go on, otherwise the
- * exit status it should end with (help or version printed: 0; a mistake, named
- * on stderr: 1).  qedfs_options_free() in any case.
+ * Reads the command line.  Returns -1 if the program should go on, otherwise
+ * the exit status it should end with (help or version printed: 0; a mistake,
+ * named on stderr: 1).  qedfs_options_free() in any case.
  */
 int qedfs_options_parse(struct qedfs_options *options, int argc, char **argv);
 void qedfs_options_free(struct qedfs_options *options);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Thread model: qedfs_overrun_*() run in any thread that serves requests, repair
- * in its own.  One lock, held for a few instructions and never while answering.
+ * Thread model: qedfs_overrun_*() run in any thread that serves requests,
+ * repair in its own.  One lock, held for a few instructions and never while
+ * answering.
  *
  * Order within a repair, and why:
  *   1. open the file: asks for attributes perhaps, so nothing is held yet

@@ -4,20 +4,20 @@
  *
  * With that cache the kernel takes a buffered write past the end of the disk
  * into its page cache, lets the file grow without asking, and only sends the
- * data later.  Then it is too late to refuse the write, and the kernel's idea of
- * the file's size has to be put right.  What is done:
+ * data later.  Then it is too late to refuse the write, and the kernel's idea
+ * of the file's size has to be put right.  What is done:
  *   - The late write is answered as if it had succeeded, but remembered.  Every
  *     handle that was open for writing at the time gets EFBIG, once, from its
- *     next write, fsync or close.  (An error given to the late write itself would come
- *     out of close(2) as EIO, which is for the host's storage alone.)
- *     A program that goes on writing gets it from write(2): before each buffered
- *     write the kernel asks, by the handle, for attributes that are out of date,
- *     and passes an error on.
+ *     next write, fsync or close.  (An error given to the late write itself
+ *     would come out of close(2) as EIO, which is for the host's storage
+ *     alone.)  A program that goes on writing gets it from write(2): before
+ *     each buffered write the kernel asks, by the handle, for attributes that
+ *     are out of date, and passes an error on.
  *   - A thread of its own truncates the file, through the mount, to the size
  *     that it has.  That sets the kernel's size and drops the pages.
  *   - A late write is not answered before that thread has the file open, nor a
- *     stat or close by others before it is done: who has seen the error sees the
- *     right size, and the mount is not busy on account of the repair.
+ *     stat or close by others before it is done: who has seen the error sees
+ *     the right size, and the mount is not busy on account of the repair.
  * The repair holds no answers while it opens the file, and never those to
  * requests that it makes itself: it cannot wait for itself.
  */
@@ -96,9 +96,8 @@ int qedfs_overrun_collect(struct qedfs_overrun *overrun,
 			  struct qedfs_handle *handle);
 
 /*
- * True if `req` was taken over because a repair is under way: then
- * `answer(req, value)` is called, from any thread, when it is over.  `handle` may
- * be null.
+ * True if `req` was taken over because a repair is under way: then `answer(req,
+ * value)` is called, from any thread, when it is over.  `handle` may be null.
  */
 bool qedfs_overrun_hold(struct qedfs_overrun *overrun,
 			const struct qedfs_handle *handle, fuse_req_t req,

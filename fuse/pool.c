@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Threads spread over the shards.  A shard keeps one spare request of each small
- * class, taken and given back by one atomic exchange; what it has no room for
- * goes to lists that all share, under pool->lock.
+ * Threads spread over the shards.  A shard keeps one spare request of each
+ * small class, taken and given back by one atomic exchange; what it has no room
+ * for goes to lists that all share, under pool->lock.
  */
 #include <config.h>
 

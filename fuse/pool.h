@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Requests under way and their buffers.  Each owns one buffer from the moment it
- * is decoded until it has been answered, because the library may use it after the
- * call that starts the request.  They are kept for reuse, so that the busy ones
- * stay mapped and warm and the write path does not allocate.
+ * Requests under way and their buffers.  Each owns one buffer from the moment
+ * it is decoded until it has been answered, because the library may use it
+ * after the call that starts the request.  They are kept for reuse, so that the
+ * busy ones stay mapped and warm and the write path does not allocate.
  *
- * Any thread may call any function.  A request that ends where it began takes no
- * lock and shares no cache line with those of other threads.
+ * Any thread may call any function.  A request that ends where it began takes
+ * no lock and shares no cache line with those of other threads.
  */
 #ifndef QEDFS_POOL_H
 #define QEDFS_POOL_H

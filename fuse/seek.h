@@ -3,12 +3,12 @@
  * SEEK_DATA and SEEK_HOLE beside the kernel's page cache.
  *
  * The kernel passes these on without writing out what its cache holds, so the
- * image may still show a hole where a program has just written; a copying program
- * would skip it.  While somebody has the disk open for writing the cache is
- * written first, by a thread of its own (a worker must not wait for requests
- * that workers serve).  Where that cannot be done everything counts as data,
- * which is always right.  Without a writer nothing is in the cache alone: the
- * kernel writes it out before it gives up a handle.
+ * image may still show a hole where a program has just written; a copying
+ * program would skip it.  While somebody has the disk open for writing the
+ * cache is written first, by a thread of its own (a worker must not wait for
+ * requests that workers serve).  Where that cannot be done everything counts as
+ * data, which is always right.  Without a writer nothing is in the cache alone:
+ * the kernel writes it out before it gives up a handle.
  */
 #ifndef QEDFS_SEEK_H
 #define QEDFS_SEEK_H

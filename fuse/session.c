@@ -96,8 +96,8 @@ static int attach(struct qedfs_session *session, const char *mountpoint)
 /*
  * To unmount, libfuse closes its descriptor and takes off whatever is at the
  * mountpoint, which need not be ours any longer.  It does not if polling the
- * descriptor gives an error, as it does after an unmount; so does the writing end
- * of a pipe that nobody reads.  Made early, as it must not fail at the end.
+ * descriptor gives an error, as it does after an unmount; so does the writing
+ * end of a pipe that nobody reads.  Made early, as it must not fail at the end.
  */
 static int make_dead_end(struct qedfs_session *session)
 {

@@ -18,8 +18,8 @@ struct qedfs_session {
 };
 
 /*
- * Mounts `tree` as `options` say: 0 or -errno with a message.  Requests queue up
- * until qedfs_session_serve().
+ * Mounts `tree` as `options` say: 0 or -errno with a message.  Requests queue
+ * up until qedfs_session_serve().
  */
 int qedfs_session_mount(struct qedfs_session *session,
 			const struct qedfs_options *options,

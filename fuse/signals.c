@@ -46,9 +46,9 @@ void qedfs_signals_prepare(void)
 }
 
 /*
- * Has the kernel send what its cache has not written yet, waits for it, and finds
- * out whether it went well.  Without a syncer, as no path leads to the mount any
- * more, the pages have to be dropped, which writes them too.
+ * Has the kernel send what its cache has not written yet, waits for it, and
+ * finds out whether it went well.  Without a syncer, as no path leads to the
+ * mount any more, the pages have to be dropped, which writes them too.
  */
 static int write_back(struct qedfs_session *session,
 		      struct qedfs_syncer *syncer)
@@ -86,9 +86,9 @@ static bool wait_for_stop(struct qedfs_watcher *watcher)
 }
 
 /*
- * Makes the session's loop end.  libfuse looks whether it should when the thread
- * that serves is interrupted in its wait; an interruption just before the wait
- * has no effect, hence the repetition.
+ * Makes the session's loop end.  libfuse looks whether it should when the
+ * thread that serves is interrupted in its wait; an interruption just before
+ * the wait has no effect, hence the repetition.
  */
 static void stop_serving(struct qedfs_watcher *watcher)
 {

@@ -2,8 +2,8 @@
 /*
  * Going to the background.  The process forks before it does anything else (the
  * library's threads would not survive a fork); the parent stays until the child
- * says that the mount is up, or ends with the child's exit status.  Till then the
- * child has the user's stderr, so that every mistake is seen.
+ * says that the mount is up, or ends with the child's exit status.  Till then
+ * the child has the user's stderr, so that every mistake is seen.
  */
 #ifndef QEDFS_START_H
 #define QEDFS_START_H

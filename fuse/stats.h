@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What the daemon tells about an image and what it has done with it: as extended
- * attributes user.qedfs.NAME of the virtual disk, and in the log.
+ * What the daemon tells about an image and what it has done with it: as
+ * extended attributes user.qedfs.NAME of the virtual disk, and in the log.
  */
 #ifndef QEDFS_STATS_H
 #define QEDFS_STATS_H

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Waiting for the kernel to send what its cache of the mount's file has not
- * written yet.  Nothing ends the wait for a page but the answer of this daemon or
- * the end of its connection.  If one of its own threads waited, or had the file
- * open, a SIGKILL would end the others and not that one, which would keep the
- * connection open for ever.  So another process does it, which has nothing of the
- * daemon's open.
+ * written yet.  Nothing ends the wait for a page but the answer of this daemon
+ * or the end of its connection.  If one of its own threads waited, or had the
+ * file open, a SIGKILL would end the others and not that one, which would keep
+ * the connection open for ever.  So another process does it, which has nothing
+ * of the daemon's open.
  */
 #ifndef QEDFS_SYNCER_H
 #define QEDFS_SYNCER_H

@@ -54,11 +54,11 @@ int qedfs_tree_stat(struct qedfs_tree *tree, fuse_ino_t ino, struct stat *st);
 int qedfs_tree_statfs(const struct qedfs_tree *tree, struct statvfs *st);
 
 /*
- * True if the kernel should be told that the attributes it keeps are out of date
- * (the file occupies more or less than they say); once until qedfs_tree_stat() is
- * called again.  To be called after each write, when it is true once a second at
- * most, for telling costs the next write a request; with `now` set it does not
- * mind the time.
+ * True if the kernel should be told that the attributes it keeps are out of
+ * date (the file occupies more or less than they say); once until
+ * qedfs_tree_stat() is called again.  To be called after each write, when it is
+ * true once a second at most, for telling costs the next write a request; with
+ * `now` set it does not mind the time.
  */
 bool qedfs_tree_outdated(struct qedfs_tree *tree, bool now);
 

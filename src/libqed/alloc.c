@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Cluster allocation.  Past the end of a file everything reads as zeroes, so a
- * cluster from there is zeroed and needs no zero fill; so is one that was punched.
- * Others that come back may hold anything: whoever gets them clears what it does
- * not write.  A reused cluster, zeroed or not, may show its old bytes after a
- * power cut unless its new ones are durable before the entry that names it.
+ * cluster from there is zeroed and needs no zero fill; so is one that was
+ * punched.  Others that come back may hold anything: whoever gets them clears
+ * what it does not write.  A reused cluster, zeroed or not, may show its old
+ * bytes after a power cut unless its new ones are durable before the entry that
+ * names it.
  */
 #include "config.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Where new clusters of the top image come from: clusters that were freed or that
- * a failed write gave back, else the end of the file.
+ * Where new clusters of the top image come from: clusters that were freed or
+ * that a failed write gave back, else the end of the file.
  */
 #ifndef QED_ALLOC_H
 #define QED_ALLOC_H

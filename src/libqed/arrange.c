@@ -2,13 +2,13 @@
 /*
  * The layout in order of the disk: header, L2 tables, data; the L1 table stays.
  *
- * A stretch of the file after the other gets what belongs there, in two batches:
- * what is in its way is moved out, as far behind as there is room, else to the end
- * of the file; then what belongs there is moved in.  Between the two everything
- * is durable, since the second one writes over what the first has left.
- * Where to move things out to: data as far behind as can be, so that it is not in
- * the way again soon; tables, which need room in one piece, to the first place
- * behind the stretch.
+ * A stretch of the file after the other gets what belongs there, in two
+ * batches: what is in its way is moved out, as far behind as there is room,
+ * else to the end of the file; then what belongs there is moved in.  Between
+ * the two everything is durable, since the second one writes over what the
+ * first has left.  Where to move things out to: data as far behind as can be,
+ * so that it is not in the way again soon; tables, which need room in one
+ * piece, to the first place behind the stretch.
  */
 #include "config.h"
 
@@ -261,8 +261,8 @@ static uint64_t place_from(const struct arrange *a, uint64_t place)
 }
 
 /*
- * What belongs into the next stretch and is not there.  1 if there may be more to
- * come, 0 or -errno.
+ * What belongs into the next stretch and is not there.  1 if there may be more
+ * to come, 0 or -errno.
  */
 static int note_in(struct arrange *a, struct qed_entries *entries,
 		   uint64_t *place)

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Changing the backing name.  The new one is written where neither the header's 64
- * bytes nor the old name are, and made durable; then the header, which lies within
- * one sector, changes all at once.
+ * Changing the backing name.  The new one is written where neither the header's
+ * 64 bytes nor the old name are, and made durable; then the header, which lies
+ * within one sector, changes all at once.
  *
- * There is always such a place.  If not right behind the 64 bytes, for the old name
- * begins in the first 1023 bytes from there, then behind the old name: that ends
- * before 64 + 2 * 1023, and a header has 4096 bytes at least.
+ * There is always such a place.  If not right behind the 64 bytes, for the old
+ * name begins in the first 1023 bytes from there, then behind the old name:
+ * that ends before 64 + 2 * 1023, and a header has 4096 bytes at least.
  */
 #include "config.h"
 

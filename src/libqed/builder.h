@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Lays out a new QED file: each L2 table where the first cluster of its range is
- * about to be placed, clusters in the order of the disk, no gaps.  Tables are
- * written as the layout leaves them behind, a window of each in memory; the header
- * comes last.  Nothing is synced, and there is no NEED_CHECK: whoever publishes the
- * file syncs it before it has a name.
+ * Lays out a new QED file: each L2 table where the first cluster of its range
+ * is about to be placed, clusters in the order of the disk, no gaps.  Tables
+ * are written as the layout leaves them behind, a window of each in memory; the
+ * header comes last.  Nothing is synced, and there is no NEED_CHECK: whoever
+ * publishes the file syncs it before it has a name.
  */
 #ifndef QED_BUILDER_H
 #define QED_BUILDER_H
@@ -38,16 +38,17 @@ void qed_builder_fini(struct qed_builder *builder);
 
 /*
  * Give the cluster at disk_off a place, where its data is to be written by the
- * caller (the file reads as zeroes there before), or make it a zero cluster.  One
- * call at a time, disk offsets ascending.  0 or -errno.
+ * caller (the file reads as zeroes there before), or make it a zero cluster.
+ * One call at a time, disk offsets ascending.  0 or -errno.
  */
 int qed_builder_place(struct qed_builder *builder, uint64_t disk_off,
 		      uint64_t *file_off);
 int qed_builder_zero(struct qed_builder *builder, uint64_t disk_off);
 
 /*
- * Writes what is left of the tables, then header and backing name: 0 or -errno.  All
- * data has been written; the header's image_size may have changed meanwhile.
+ * Writes what is left of the tables, then header and backing name: 0 or -errno.
+ * All data has been written; the header's image_size may have changed
+ * meanwhile.
  */
 int qed_builder_finish(struct qed_builder *builder, const char *backing);
 

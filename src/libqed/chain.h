@@ -21,12 +21,11 @@ struct qed_chain {
 };
 
 /*
- * The caller has set chain->engine and ->counters, which stay its own; the rest is
- * zero.
- * qed_chain_open_top() opens and locks the top image, and loads its L1 table unless
- * it is writable (its open may have to repair it first); qed_chain_open_rest() does
- * it for all that is below.  0, or -errno after one error message; on failure too the
- * chain is to be closed.
+ * The caller has set chain->engine and ->counters, which stay its own; the rest
+ * is zero.  qed_chain_open_top() opens and locks the top image, and loads its
+ * L1 table unless it is writable (its open may have to repair it first);
+ * qed_chain_open_rest() does it for all that is below.  0, or -errno after one
+ * error message; on failure too the chain is to be closed.
  */
 int qed_chain_open_top(struct qed_chain *chain, const char *path,
 		       const struct qed_open_options *options);
@@ -35,8 +34,8 @@ int qed_chain_open_rest(struct qed_chain *chain,
 void qed_chain_close(struct qed_chain *chain);
 
 /*
- * Closes, and so unlocks, all but the first `n` files: what these do not have is
- * zeroes then.  Nothing has been asked of the chain yet.
+ * Closes, and so unlocks, all but the first `n` files: what these do not have
+ * is zeroes then.  Nothing has been asked of the chain yet.
  */
 void qed_chain_cut(struct qed_chain *chain, unsigned n);
 

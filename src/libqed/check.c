@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Check and repair at open.  A bad entry is cleared; what it mapped is reported.
- * Order on disk: cleared entries, sync, header without NEED_CHECK, sync; an
- * interruption leaves NEED_CHECK set and the check is run again.
+ * Check and repair at open.  A bad entry is cleared; what it mapped is
+ * reported.  Order on disk: cleared entries, sync, header without NEED_CHECK,
+ * sync; an interruption leaves NEED_CHECK set and the check is run again.
  */
 #include "config.h"
 

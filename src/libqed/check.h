@@ -12,22 +12,22 @@ struct qed_check_result {
 
 /*
  * Scans all tables of the writable image (its L1 table need not be loaded, and
- * nobody else uses it), clears entries that cannot be right as QEMU does, with a
- * warning for each range of the disk that is lost, and, unless clusters are
+ * nobody else uses it), clears entries that cannot be right as QEMU does, with
+ * a warning for each range of the disk that is lost, and, unless clusters are
  * shared, clears NEED_CHECK; all durable on return.  Memory: a bit per cluster
  * of the file.  0 or -errno after one error message.
  */
 int qed_check_repair(struct qed_layer *layer, struct qed_check_result *result);
 
 /*
- * Makes everything durable, then clears NEED_CHECK, durably too: 0 or -errno.  For
- * who has found nothing wrong in a complete pass.
+ * Makes everything durable, then clears NEED_CHECK, durably too: 0 or -errno.
+ * For who has found nothing wrong in a complete pass.
  */
 int qed_check_clear_flag(struct qed_layer *layer);
 
 /*
- * What qed_image_check() does, on a layer that is open, writable if anything is to be
- * mended, and in use by nobody else (its L1 table need not be loaded).
+ * What qed_image_check() does, on a layer that is open, writable if anything is
+ * to be mended, and in use by nobody else (its L1 table need not be loaded).
  */
 int qed_check_layer(struct qed_layer *layer,
 		    const struct qed_check_options *options,

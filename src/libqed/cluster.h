@@ -18,13 +18,13 @@ struct qed_extent {
 };
 
 /*
- * What is at disk_off, for at most `len` bytes (not 0, wholly inside the layer's
- * size)?  The extent may be shorter than the mapping really goes on.
+ * What is at disk_off, for at most `len` bytes (not 0, wholly inside the
+ * layer's size)?  The extent may be shorter than the mapping really goes on.
  *
  * peek: lock-free; false if a table must be read first, or is damaged.  It does
- * not count: whoever goes by its answer does.
- * lookup: 0; -EUCLEAN (logged) or another -errno; or QED_PENDING: `waiter` is
- * woken from an engine's thread and looks up again, which then succeeds at once.
+ * not count: whoever goes by its answer does.  lookup: 0; -EUCLEAN (logged) or
+ * another -errno; or QED_PENDING: `waiter` is woken from an engine's thread and
+ * looks up again, which then succeeds at once.
  */
 bool qed_cluster_peek(struct qed_layer *layer, uint64_t disk_off, uint64_t len,
 		      struct qed_extent *extent);
@@ -36,8 +36,8 @@ void qed_cluster_count_hit(struct qed_layer *layer, uint64_t disk_off);
 
 /*
  * Pins the slice of the L2 table that maps disk_off, for a caller that will set
- * entries: as qed_l2cache_get(), with the entry's index in *index.  The L1 entry
- * must be there; -EUCLEAN if it is bad.
+ * entries: as qed_l2cache_get(), with the entry's index in *index.  The L1
+ * entry must be there; -EUCLEAN if it is bad.
  */
 int qed_cluster_pin(struct qed_layer *layer, uint64_t disk_off,
 		    struct qed_waiter *waiter, struct qed_slice **slice,

@@ -2,8 +2,8 @@
 /*
  * How a commit goes, step by step.
  *
- * Crash ordering.  At any moment the disk may hold any subset of the writes that
- * no sync has covered.  A commit therefore goes
+ * Crash ordering.  At any moment the disk may hold any subset of the writes
+ * that no sync has covered.  A commit therefore goes
  *
  *	1. copy the dirty table slices (their data has been written), grow the
  *	   file over all mapped clusters;
@@ -12,18 +12,18 @@
  *	3. write the copies, sync.
  *
  * What writes tables because of their age or number, and not because somebody
- * waits for them to be durable, leaves out the last sync: it would write out all
- * data too.  The next flush makes up for it.
+ * waits for them to be durable, leaves out the last sync: it would write out
+ * all data too.  The next flush makes up for it.
  *
- * Entries over fresh clusters without backing data need no sync between data and
- * tables: until both are durable the range reads as zeroes, which is what it was.
- * The copies are taken before the first sync, so that no entry is written whose
- * data that sync has not covered.  New L2 tables need no sync of their own:
- * fresh clusters read as an empty table, whichever of its slices got written.
- * A table entry past the end of the file, because the growth was lost, is what
- * the check that NEED_CHECK asks for clears; it must not be one over backing data,
- * which could hide that behind zeroes until then, so there the growth is synced
- * with the data.
+ * Entries over fresh clusters without backing data need no sync between data
+ * and tables: until both are durable the range reads as zeroes, which is what
+ * it was.  The copies are taken before the first sync, so that no entry is
+ * written whose data that sync has not covered.  New L2 tables need no sync of
+ * their own: fresh clusters read as an empty table, whichever of its slices got
+ * written.  A table entry past the end of the file, because the growth was
+ * lost, is what the check that NEED_CHECK asks for clears; it must not be one
+ * over backing data, which could hide that behind zeroes until then, so there
+ * the growth is synced with the data.
  *
  * NEED_CHECK is cleared only when a commit left nothing dirty, after its sync.
  */
@@ -106,8 +106,8 @@ static int by_file_off(const void *a, const void *b)
 }
 
 /*
- * Ranges whose loss this commit makes durable; if it does not sync, or cannot take
- * all that is dirty and so not tell which, it leaves them to the next.
+ * Ranges whose loss this commit makes durable; if it does not sync, or cannot
+ * take all that is dirty and so not tell which, it leaves them to the next.
  */
 static void take_freed_locked(struct qed_meta *meta)
 {
@@ -280,8 +280,8 @@ static int commit_sync(struct qed_meta *meta)
 }
 
 /*
- * Everything taken is written, and durable if that was wanted; clears NEED_CHECK
- * if wanted and possible.
+ * Everything taken is written, and durable if that was wanted; clears
+ * NEED_CHECK if wanted and possible.
  */
 static int commit_clean(struct qed_meta *meta)
 {
@@ -356,9 +356,9 @@ static void commit_failed(struct qed_meta *meta, int err)
 }
 
 /*
- * The host was too full for the file to grow over the clusters in use.  No table
- * has been written, so nothing is lost: what was taken is dirty as before, and a
- * later flush may succeed.
+ * The host was too full for the file to grow over the clusters in use.  No
+ * table has been written, so nothing is lost: what was taken is dirty as
+ * before, and a later flush may succeed.
  */
 static void commit_put_back(struct qed_meta *meta)
 {

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The state of the metadata writer, shared by its two halves: meta.c, which takes
- * what callers want, and commit.c, which carries it out.  Nobody else includes it.
+ * The state of the metadata writer, shared by its two halves: meta.c, which
+ * takes what callers want, and commit.c, which carries it out.  Nobody else
+ * includes it.
  *
  * Thread model: `lock` guards the fields up to the mark; the cache's lock and
  * alloc's are taken under it.  The fields after the mark belong to the commit
@@ -91,8 +92,8 @@ static inline bool qed_commit_durable(const struct qed_meta *meta,
 }
 
 /*
- * Goes on with the commit until it waits for I/O or none is due; `err` is how the
- * last step ended.  The caller has set meta->running, and holds no lock.
+ * Goes on with the commit until it waits for I/O or none is due; `err` is how
+ * the last step ended.  The caller has set meta->running, and holds no lock.
  */
 void qed_commit_run(struct qed_meta *meta, int err);
 

@@ -10,15 +10,16 @@
  *	copier		copies, several at a time
  *	owners		which entry names what is in the way
  *
- * A walk over all tables finds what is in use, a bit for each cluster, and refuses
- * an image with any fault: what two entries name must not be moved for one of them.
- * At every step an entry names the old place or the new one, and both hold the
- * cluster's bytes, until the new entry is durable; only then is the old place
- * written to, punched or cut off.  So an interruption leaves leaks at most, and
- * perhaps NEED_CHECK, and whoever begins again begins with what is there.
+ * A walk over all tables finds what is in use, a bit for each cluster, and
+ * refuses an image with any fault: what two entries name must not be moved for
+ * one of them.  At every step an entry names the old place or the new one, and
+ * both hold the cluster's bytes, until the new entry is durable; only then is
+ * the old place written to, punched or cut off.  So an interruption leaves
+ * leaks at most, and perhaps NEED_CHECK, and whoever begins again begins with
+ * what is there.
  *
- * At the end: sync; a second walk over what was made, which has to find no fault;
- * NEED_CHECK cleared, sync; the file cut.
+ * At the end: sync; a second walk over what was made, which has to find no
+ * fault; NEED_CHECK cleared, sync; the file cut.
  */
 #include "config.h"
 
@@ -195,8 +196,8 @@ static int say_stopped(const struct compact *c)
 }
 
 /*
- * The layout was not finished, but the map is right: what can still be done.  After
- * any other failure it is not known what is on the disk.
+ * The layout was not finished, but the map is right: what can still be done.
+ * After any other failure it is not known what is on the disk.
  */
 static int end_early(struct compact *c, int err)
 {

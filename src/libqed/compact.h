@@ -5,8 +5,8 @@
 #include "engine.h"
 
 /*
- * qed_image_compact() with an engine of the caller's, which it owns from then on
- * (also on failure): how tests plug theirs in.
+ * qed_image_compact() with an engine of the caller's, which it owns from then
+ * on (also on failure): how tests plug theirs in.
  */
 int qed_image_compact_engine(const char *path,
 			     const struct qed_compact_options *options,

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Do two images have the same disk?  One walk over both maps cuts the disk into
- * pieces that are alike in each; what is not data on either side is stepped over.
+ * pieces that are alike in each; what is not data on either side is stepped
+ * over.
  *
  * Thread model: plan's fields are plan's; the finding is under `lock`.
  */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Copying a disk: plan.c cuts it into pieces, by the maps of what it is copied from
- * and of the backing file; pieces.c does what is to be done with each.
+ * Copying a disk: plan.c cuts it into pieces, by the maps of what it is copied
+ * from and of the backing file; pieces.c does what is to be done with each.
  */
 #ifndef QED_CONVERT_H
 #define QED_CONVERT_H
@@ -58,8 +58,8 @@ int qed_convert_plan(struct qed_transfer *transfer, struct qed_piece *piece,
 int qed_convert_piece(struct qed_transfer *transfer, struct qed_piece *piece);
 
 /*
- * Keeps the message for the job's end, if no piece with a number as low has failed:
- * returns `err`.
+ * Keeps the message for the job's end, if no piece with a number as low has
+ * failed: returns `err`.
  */
 int qed_convert_fail(struct qed_conversion *copy, uint64_t number, int err,
 		     const char *path, const char *what, uint64_t disk_off);

@@ -2,9 +2,9 @@
 /*
  * Copies within a file; copier.h states what is promised.
  *
- * Thread model: the caller's thread fills an idle slot and starts it; from then on
- * the slot belongs to the thread that reports its operation, which goes on with
- * it, until it is idle again.  `lock` guards what says whether that is so.
+ * Thread model: the caller's thread fills an idle slot and starts it; from then
+ * on the slot belongs to the thread that reports its operation, which goes on
+ * with it, until it is idle again.  `lock` guards what says whether that is so.
  */
 #include "config.h"
 

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Who owns what a repair has copied to the end of the file.  A damaged image may
- * have named clusters there before there were any: these entries must not come to
- * name somebody's copy.
+ * Who owns what a repair has copied to the end of the file.  A damaged image
+ * may have named clusters there before there were any: these entries must not
+ * come to name somebody's copy.
  */
 #include "config.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Makes new images; qed.h states the contract of qed_image_create().  Plain blocking
- * calls: nothing here is on a request's way.
+ * Makes new images; qed.h states the contract of qed_image_create().  Plain
+ * blocking calls: nothing here is on a request's way.
  */
 #include "config.h"
 
@@ -164,8 +164,8 @@ static bool is_old(const struct creation *c, const struct stat *st)
 }
 
 /*
- * The new file must not replace one that backs the backing file.  Looks at all of the
- * chain, without locks, as nothing is read of it.
+ * The new file must not replace one that backs the backing file.  Looks at all
+ * of the chain, without locks, as nothing is read of it.
  */
 static int refuse_chain(const struct creation *c, const char *path)
 {
@@ -357,8 +357,9 @@ int qed_create_write_empty(struct qed_newfile *newfile,
 }
 
 /*
- * The image is empty still, of size 0: gives it its size as a resize does, with what
- * that preallocates.  It has no name, so messages of others' would not be understood.
+ * The image is empty still, of size 0: gives it its size as a resize does, with
+ * what that preallocates.  It has no name, so messages of others' would not be
+ * understood.
  */
 static int preallocate(struct qed_newfile *newfile,
 		       const struct qed_create_options *options, uint64_t size,

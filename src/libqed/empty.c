@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Emptying.  Order on disk: NEED_CHECK, sync; the L1 table's entries, sync; the file
- * is cut; sync; NEED_CHECK cleared, sync.  Entries may go in any order: each takes a
- * range of the disk with it that the backing file shows just so.  Nothing is cut
- * before no entry is left that could name it.
+ * Emptying.  Order on disk: NEED_CHECK, sync; the L1 table's entries, sync; the
+ * file is cut; sync; NEED_CHECK cleared, sync.  Entries may go in any order:
+ * each takes a range of the disk with it that the backing file shows just so.
+ * Nothing is cut before no entry is left that could name it.
  */
 #include "config.h"
 

@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * One engine for several images.  A share passes everything on to the engine, and
- * counts what is under way for its own image: when the share is destroyed none of
- * the engine's threads is in a completion of it any more.
+ * One engine for several images.  A share passes everything on to the engine,
+ * and counts what is under way for its own image: when the share is destroyed
+ * none of the engine's threads is in a completion of it any more.
  *
- * Thread model: `lock` guards `busy`.  A completion that lets the last one go still
- * has to leave the lock, so the share's memory goes with the last of its users.
+ * Thread model: `lock` guards `busy`.  A completion that lets the last one go
+ * still has to leave the lock, so the share's memory goes with the last of its
+ * users.
  */
 #include "config.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The thread engine: plain blocking system calls on a pool of threads, for hosts
- * where io_uring is missing or refused.
+ * The thread engine: plain blocking system calls on a pool of threads, for
+ * hosts where io_uring is missing or refused.
  *
  * Thread model: `lock` guards the queue and the counts.  A thread is added when
  * work arrives and none is idle, up to THREADS_MAX; they end with the engine.

@@ -2,8 +2,8 @@
 /*
  * I/O engines: a small table of operations that makes single attempts at
  * reading, writing, flushing, punching and growing host files.  Two ship with
- * the library, io_uring and a thread pool; tests plug in others that fail, tear,
- * delay or record.
+ * the library, io_uring and a thread pool; tests plug in others that fail,
+ * tear, delay or record.
  */
 #ifndef QED_ENGINE_H
 #define QED_ENGINE_H
@@ -70,9 +70,9 @@ void qed_file_attempted(struct qed_io *io, int64_t result);
 /*
  * What the engines share (engine.c): the descriptor of an operation's file, one
  * blocking attempt by plain system calls, and one that does not wait for the
- * disk (reads of cached pages; writes into the page cache, growth, and what only
- * blocking callers ask for: cuts, clones and copies; the first two not on an
- * engine's own thread, which says so once by qed_engine_enter_thread()).
+ * disk (reads of cached pages; writes into the page cache, growth, and what
+ * only blocking callers ask for: cuts, clones and copies; the first two not on
+ * an engine's own thread, which says so once by qed_engine_enter_thread()).
  */
 int qed_engine_fd(const struct qed_io *io);
 int qed_engine_iovcnt(const struct qed_io *io);
@@ -92,7 +92,8 @@ void qed_engine_destroy(struct qed_engine *engine);
 
 /*
  * Another engine that does everything by this one, for jobs that open several
- * images: each image owns its share, and the engine outlives them.  0 or -ENOMEM.
+ * images: each image owns its share, and the engine outlives them.  0 or
+ * -ENOMEM.
  */
 int qed_engine_share(struct qed_engine *engine, struct qed_engine **share);
 

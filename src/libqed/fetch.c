@@ -2,8 +2,8 @@
 /*
  * Reads ahead of who looks at them; fetch.h states the contract.
  *
- * Thread model: `lock` guards `over` and `err` of the slots while their reads are
- * under way, on the engine's threads; all else is the caller's alone.
+ * Thread model: `lock` guards `over` and `err` of the slots while their reads
+ * are under way, on the engine's threads; all else is the caller's alone.
  */
 #include "config.h"
 

@@ -1,12 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Large reads of one file, several in flight at once, handed out in the order in
- * which they were planned.  Memory: QED_FETCH_DEPTH buffers of QED_FETCH_BYTES,
- * whatever is read.
+ * Large reads of one file, several in flight at once, handed out in the order
+ * in which they were planned.  Memory: QED_FETCH_DEPTH buffers of
+ * QED_FETCH_BYTES, whatever is read.
  *
- * What the page cache has is read when it is asked for and no earlier: it stays in
- * the processor's cache for whoever looks at it.  Only once a read has to wait for
- * the disk are the next ones begun.
+ * What the page cache has is read when it is asked for and no earlier: it stays
+ * in the processor's cache for whoever looks at it.  Only once a read has to
+ * wait for the disk are the next ones begun.
  *
  * A fetch belongs to one thread, which may block and is not an engine's.
  */
@@ -40,8 +40,8 @@ struct qed_fetch {
 int qed_fetch_init(struct qed_fetch *fetch);
 
 /*
- * The next piece, when it is there, or null behind the last one.  It is the fetch's,
- * and valid until the next call; buf may be written to.
+ * The next piece, when it is there, or null behind the last one.  It is the
+ * fetch's, and valid until the next call; buf may be written to.
  */
 struct qed_fetch_piece *qed_fetch_next(struct qed_fetch *fetch);
 

@@ -49,9 +49,9 @@ void qed_file_close(struct qed_file *file);
 int qed_file_size(struct qed_file *file, uint64_t *size);
 
 /*
- * Starts an operation.  The caller has filled op, file_off, len, iov, iovcnt and
- * done, and keeps the struct, the iov array (which is consumed) and the memory
- * until the operation is over.
+ * Starts an operation.  The caller has filled op, file_off, len, iov, iovcnt
+ * and done, and keeps the struct, the iov array (which is consumed) and the
+ * memory until the operation is over.
  *   READ   moves len bytes; what lies past the end of the file reads as zeroes
  *   WRITE  moves len bytes, extending the file where needed
  *   FLUSH  fdatasync: all writes completed before are durable
@@ -62,17 +62,18 @@ int qed_file_size(struct qed_file *file, uint64_t *size);
  *   CUT    makes file_off the file's size; nobody else may use the file
  *   CLONE  shares the space of [from_off, from_off + len) of `from`
  *   COPY   copies it, or shares it, as the host sees fit
- * The last three are for the blocking functions below alone, since an engine may do
- * them on the calling thread.
- * Returns 0 or -errno if the operation is over (`done` is not called then), or
+ * The last three are for the blocking functions below alone, since an engine
+ * may do them on the calling thread.  Returns 0 or -errno if the operation is
+ * over (`done` is not called then), or
  * QED_PENDING: `done(io, err)` will be called from an engine's thread, never
  * from inside this call.
  */
 int qed_file_start(struct qed_file *file, struct qed_io *io);
 
 /*
- * The same if it can be done at once on this thread, else -EAGAIN: the operation
- * was not started, or only in part (a read may have filled some of its memory).
+ * The same if it can be done at once on this thread, else -EAGAIN: the
+ * operation was not started, or only in part (a read may have filled some of
+ * its memory).
  */
 int qed_file_try(struct qed_file *file, struct qed_io *io);
 
@@ -88,23 +89,24 @@ int qed_file_write(struct qed_file *file, const void *buf, uint64_t len,
 		   uint64_t file_off);
 int qed_file_flush(struct qed_file *file);
 /*
- * Cuts the file to `size` bytes if it is longer, or makes it that long, with a hole,
- * if it is shorter (-ENOSPC: a block device, which is not).  Nobody else may use it.
+ * Cuts the file to `size` bytes if it is longer, or makes it that long, with a
+ * hole, if it is shorter (-ENOSPC: a block device, which is not).  Nobody else
+ * may use it.
  */
 int qed_file_cut(struct qed_file *file, uint64_t size);
 int qed_file_lengthen(struct qed_file *file, uint64_t size);
 
 /*
- * Makes a range read as zeroes, and frees its space where the host can; it is in the
- * file.  Blocks, as those above.  0 or -errno.
+ * Makes a range read as zeroes, and frees its space where the host can; it is
+ * in the file.  Blocks, as those above.  0 or -errno.
  */
 int qed_file_zero(struct qed_file *file, uint64_t file_off, uint64_t len);
 
 /*
- * Makes [file_off, file_off + len) hold what `from` has at from_off: by sharing its
- * space, or (copy) by what the host does best.  Blocks.  0, or -errno, such as
- * -EOPNOTSUPP, -EXDEV or -EINVAL where the host cannot do it with these files and
- * offsets; then some of the range may have been copied.
+ * Makes [file_off, file_off + len) hold what `from` has at from_off: by sharing
+ * its space, or (copy) by what the host does best.  Blocks.  0, or -errno, such
+ * as -EOPNOTSUPP, -EXDEV or -EINVAL where the host cannot do it with these
+ * files and offsets; then some of the range may have been copied.
  */
 int qed_file_clone(struct qed_file *file, uint64_t file_off, uint64_t len,
 		   struct qed_file *from, uint64_t from_off);
@@ -112,29 +114,30 @@ int qed_file_copy(struct qed_file *file, uint64_t file_off, uint64_t len,
 		  struct qed_file *from, uint64_t from_off);
 
 /*
- * Where the next byte at or after `file_off` is that the host has stored, or that
- * it has not: UINT64_MAX if there is none, `file_off` for the former where the
- * host cannot tell.
+ * Where the next byte at or after `file_off` is that the host has stored, or
+ * that it has not: UINT64_MAX if there is none, `file_off` for the former where
+ * the host cannot tell.
  */
 uint64_t qed_file_next_data(struct qed_file *file, uint64_t file_off);
 uint64_t qed_file_next_hole(struct qed_file *file, uint64_t file_off);
 
 /*
- * Whether the host's page cache has all of the range, as far as can be told without
- * reading it (Linux 6.5 can); it is all in the file then.
+ * Whether the host's page cache has all of the range, as far as can be told
+ * without reading it (Linux 6.5 can); it is all in the file then.
  */
 bool qed_file_is_cached(struct qed_file *file, uint64_t file_off, uint64_t len);
 
 /*
- * `len` bytes more have been written to the page cache, of many that will be flushed in
- * the end: now and then the host begins with that, so that the disk is not idle until
- * then.  It may take a moment.
+ * `len` bytes more have been written to the page cache, of many that will be
+ * flushed in the end: now and then the host begins with that, so that the disk
+ * is not idle until then.  It may take a moment.
  */
 void qed_file_write_behind(struct qed_file *file, uint64_t len);
 
 /*
- * Extends the file to `size` bytes if it is shorter; see GROW for when.  No engine
- * sees it, so that an engine's thread may call it: jobs use qed_file_lengthen().
+ * Extends the file to `size` bytes if it is shorter; see GROW for when.  No
+ * engine sees it, so that an engine's thread may call it: jobs use
+ * qed_file_lengthen().
  */
 int qed_file_extend(struct qed_file *file, uint64_t size);
 

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * The QED on-disk format: encode, decode, validate.  Pure functions on memory:
- * no I/O, no locks, safe from any thread.  Past this room only checked values in
- * host byte order travel.  Facts: the QED Image File Format Specification of the
- * QEMU project; man/qed.5 retells them.
+ * no I/O, no locks, safe from any thread.  Past this room only checked values
+ * in host byte order travel.  Facts: the QED Image File Format Specification of
+ * the QEMU project; man/qed.5 retells them.
  */
 #ifndef QED_FORMAT_H
 #define QED_FORMAT_H

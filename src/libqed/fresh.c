@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Writing into new clusters.  The table must be there; its slice is pinned, the
- * clusters are claimed and allocated, and copy.c brings the data there with what
- * surrounds it.  Then the entries are set and the claim is released.
+ * clusters are claimed and allocated, and copy.c brings the data there with
+ * what surrounds it.  Then the entries are set and the claim is released.
  *
- * Of two writes into one new cluster the second waits for the first one's claim,
- * then finds the cluster there: data is merged in the order of arrival.
+ * Of two writes into one new cluster the second waits for the first one's
+ * claim, then finds the cluster there: data is merged in the order of arrival.
  */
 #include "config.h"
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A table in which a piece has one possible slot.  A slot's `seq` is odd while it
- * is written; who reads it looks at `seq` before and after.
+ * A table in which a piece has one possible slot.  A slot's `seq` is odd while
+ * it is written; who reads it looks at `seq` before and after.
  */
 #include "config.h"
 

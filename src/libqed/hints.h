@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Where below the top image a piece of the disk was found.  What backing files
- * hold does not change while they are open, so a deep chain is walked once for a
- * piece, not for every small read.  A hint that is overwritten, or is missing,
- * costs a walk and nothing else.  Lock-free, from any thread.
+ * hold does not change while they are open, so a deep chain is walked once for
+ * a piece, not for every small read.  A hint that is overwritten, or is
+ * missing, costs a walk and nothing else.  Lock-free, from any thread.
  */
 #ifndef QED_HINTS_H
 #define QED_HINTS_H

@@ -25,19 +25,19 @@
 struct qed_ticker;
 
 /*
- * qed_image_open() with an engine of the caller's, which the image owns from then
- * on (also on failure): how tests plug theirs in.
+ * qed_image_open() with an engine of the caller's, which the image owns from
+ * then on (also on failure): how tests plug theirs in.
  */
 int qed_image_open_engine(const char *path,
 			  const struct qed_open_options *options,
 			  struct qed_engine *engine, struct qed_image **image);
 
 /*
- * The two halves of it, for a job that looks at the top image, or changes it, before
- * it is ready for requests.  After the first only image->chain.layers[0] is open, and
- * locked; the second opens what is below, and takes image->size from the layer's.
- * 0, or -errno after one message; when the second fails the image is still to be
- * discarded.
+ * The two halves of it, for a job that looks at the top image, or changes it,
+ * before it is ready for requests.  After the first only image->chain.layers[0]
+ * is open, and locked; the second opens what is below, and takes image->size
+ * from the layer's.  0, or -errno after one message; when the second fails the
+ * image is still to be discarded.
  */
 int qed_image_begin(const char *path, const struct qed_open_options *options,
 		    struct qed_engine *engine, struct qed_image **image);

@@ -26,8 +26,8 @@ void qed_claims_fini(struct qed_claims *claims);
 
 /*
  * Claims as much of [first, first + *n) as is free from `first` on, and stores
- * that in *n: 0.  If `first` itself is taken: QED_PENDING, and `waiter` is woken
- * (first come, first served) when that claim is released.
+ * that in *n: 0.  If `first` itself is taken: QED_PENDING, and `waiter` is
+ * woken (first come, first served) when that claim is released.
  */
 int qed_claims_take(struct qed_claims *claims, struct qed_claim *claim,
 		    uint64_t first, uint64_t *n, struct qed_waiter *waiter);

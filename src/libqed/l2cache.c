@@ -2,11 +2,11 @@
 /*
  * The slice cache.  Slots are made in chunks and never given back before the
  * cache is destroyed, so a lock-free reader may look at a slot that is being
- * reused: each slot is a sequence lock.  Whoever changes what a slot holds makes
- * `seq` odd, stores, and makes it even again; a reader that saw the same even
- * `seq` before and after has read one slice's entries.  Setting an entry of a
- * slice in place leaves `seq` alone: a reader gets the old or the new mapping,
- * and both are good.
+ * reused: each slot is a sequence lock.  Whoever changes what a slot holds
+ * makes `seq` odd, stores, and makes it even again; a reader that saw the same
+ * even `seq` before and after has read one slice's entries.  Setting an entry
+ * of a slice in place leaves `seq` alone: a reader gets the old or the new
+ * mapping, and both are good.
  *
  * Thread model: `lock` guards everything but the peek path.  It is a leaf: no
  * other lock is taken and no waiter is woken under it.

@@ -62,8 +62,8 @@ int qed_l2cache_create(uint64_t budget, struct qed_l2cache **cache);
 void qed_l2cache_destroy(struct qed_l2cache *cache);
 
 /*
- * Lock-free: if the slice at `file_off` is here and has no bad entry, stores the
- * run that starts at `index`, of at most `max` entries, and returns true.
+ * Lock-free: if the slice at `file_off` is here and has no bad entry, stores
+ * the run that starts at `index`, of at most `max` entries, and returns true.
  * `stride` is the cluster size.
  */
 bool qed_l2cache_peek(struct qed_l2cache *cache,
@@ -72,8 +72,8 @@ bool qed_l2cache_peek(struct qed_l2cache *cache,
 		      struct qed_run *run);
 
 /*
- * Pins the slice at `file_off` (a multiple of QED_SLICE_BYTES): 0 with *slice to
- * be released by qed_l2cache_put(); -errno; or QED_PENDING: `waiter` will be
+ * Pins the slice at `file_off` (a multiple of QED_SLICE_BYTES): 0 with *slice
+ * to be released by qed_l2cache_put(); -errno; or QED_PENDING: `waiter` will be
  * woken, on an engine's thread, and calls again.  When it is woken with 0 the
  * slice is certain to be here until the waiter returns.  If the slice had to be
  * read, waiter->missed is set.

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * One image of a chain.  The L1 table is in memory whole (an off_t can address
- * no disk that needs more than 2^21 entries of it).  Its bad entries (unaligned,
- * past the end, overlapping the header, the L1 table or another L2 table) are
- * marked at open: requests that need them fail, all others are served.
+ * no disk that needs more than 2^21 entries of it).  Its bad entries
+ * (unaligned, past the end, overlapping the header, the L1 table or another L2
+ * table) are marked at open: requests that need them fail, all others are
+ * served.
  *
  * Thread model: tables_lock is a leaf lock.  L1 entries are atomic words.
  */

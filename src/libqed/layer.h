@@ -45,15 +45,16 @@ int qed_layer_create(struct qed_file *file, unsigned id, bool raw,
 void qed_layer_destroy(struct qed_layer *layer);
 
 /*
- * Reads and checks the header alone into *header, and the backing name, if there
- * is one, into *name (to be freed): 0, or -errno after one error message.
+ * Reads and checks the header alone into *header, and the backing name, if
+ * there is one, into *name (to be freed): 0, or -errno after one error message.
  */
 int qed_layer_read_header(struct qed_file *file, struct qed_header *header,
 			  char **name);
 
 /*
- * Makes the header durable as layer->header has it, the backing name apart.  What it
- * relies on has to be durable before.  Blocks; nobody else writes it.  0 or -errno.
+ * Makes the header durable as layer->header has it, the backing name apart.
+ * What it relies on has to be durable before.  Blocks; nobody else writes it.
+ * 0 or -errno.
  */
 int qed_layer_write_header(struct qed_layer *layer);
 
@@ -70,8 +71,8 @@ static inline bool qed_layer_l1_is_bad(const struct qed_layer *layer,
 }
 
 /*
- * Is this data cluster offset, neither 0 nor 1, one that may be used: inside the
- * clusters of the file and in no table?  Takes tables_lock.
+ * Is this data cluster offset, neither 0 nor 1, one that may be used: inside
+ * the clusters of the file and in no table?  Takes tables_lock.
  */
 bool qed_layer_data_ok(struct qed_layer *layer, uint64_t file_off);
 

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Reads that copy nothing: the caller is told where the bytes are.  As with every
- * read, clusters that it has seen are not used again before it is over.
+ * Reads that copy nothing: the caller is told where the bytes are.  As with
+ * every read, clusters that it has seen are not used again before it is over.
  */
 #include "config.h"
 

@@ -2,19 +2,21 @@
 /*
  * The check as a job of its own, and its repairs; qed.h states the contract.
  *
- * Without a repair there is one pass over the tables, which reports.  A repair of
- * everything makes passes that report and mend until one finds nothing: what is
- * copied can itself name clusters twice, and is then found by the next pass.  The
- * first pass only copies data away from where tables are: it may be the table that
- * is in the wrong place, and then later passes clear what looks like its entries.
- * The second one drops all entries for what is past the end; since the file has
- * grown by then, it goes by the end that the file had, and by whose the copies are.
+ * Without a repair there is one pass over the tables, which reports.  A repair
+ * of everything makes passes that report and mend until one finds nothing: what
+ * is copied can itself name clusters twice, and is then found by the next pass.
+ * The first pass only copies data away from where tables are: it may be the
+ * table that is in the wrong place, and then later passes clear what looks like
+ * its entries.  The second one drops all entries for what is past the end;
+ * since the file has grown by then, it goes by the end that the file had, and
+ * by whose the copies are.
  *
  * Order on disk, for each part of a table that changes: the copies that its new
- * entries name, sync; its older bytes into the undo file, sync; the entries.  After
- * the pass that found nothing: sync, NEED_CHECK cleared, sync; only then are leaks
- * given back.  An interruption at any point leaves an image in which each entry is
- * the older or the mended one, at worst with leaks; the next run goes on from there.
+ * entries name, sync; its older bytes into the undo file, sync; the entries.
+ * After the pass that found nothing: sync, NEED_CHECK cleared, sync; only then
+ * are leaks given back.  An interruption at any point leaves an image in which
+ * each entry is the older or the mended one, at worst with leaks; the next run
+ * goes on from there.
  */
 #include "config.h"
 

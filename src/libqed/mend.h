@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * qed_image_check() and qed_image_check_undo() with an engine of the caller's, which
- * they destroy, also on failure: how tests plug theirs in.  Otherwise as in qed.h;
- * `options` must be ones that qed_image_check() would take.
+ * qed_image_check() and qed_image_check_undo() with an engine of the caller's,
+ * which they destroy, also on failure: how tests plug theirs in.  Otherwise as
+ * in qed.h; `options` must be ones that qed_image_check() would take.
  */
 #ifndef QED_MEND_H
 #define QED_MEND_H

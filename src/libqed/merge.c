@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Merging images into one below them; qed.h states the contract of qed_image_commit().
- * (What commit.c does is the metadata writer's.)
+ * Merging images into one below them; qed.h states the contract of
+ * qed_image_commit().  (What commit.c does is the metadata writer's.)
  *
- * The chain is open down to the image that receives, which is open beside it, for
- * writing, and made larger first if its disk is too short.  What the upper images say of
- * the disk is written to it, by ordinary requests: that changes nothing of what the top
- * image shows, since there the upper ones decide.  Only when all is durable is the top
- * image emptied or removed.
+ * The chain is open down to the image that receives, which is open beside it,
+ * for writing, and made larger first if its disk is too short.  What the upper
+ * images say of the disk is written to it, by ordinary requests: that changes
+ * nothing of what the top image shows, since there the upper ones decide.  Only
+ * when all is durable is the top image emptied or removed.
  *
  * Thread model: plan's fields are plan's.
  */

@@ -19,9 +19,10 @@ int qed_meta_create(struct qed_layer *layer, struct qed_alloc *alloc,
 void qed_meta_destroy(struct qed_meta *meta);
 
 /*
- * Maps clusters: `n` entries from `index` on of a pinned slice become `file_off`,
- * `file_off` + cluster size, ...  The data is written already.  `barrier`: were
- * the entries to reach the disk before the data, older data would be lost.
+ * Maps clusters: `n` entries from `index` on of a pinned slice become
+ * `file_off`, `file_off` + cluster size, ...  The data is written already.
+ * `barrier`: were the entries to reach the disk before the data, older data
+ * would be lost.
  */
 void qed_meta_map(struct qed_meta *meta, struct qed_slice *slice,
 		  unsigned index, unsigned n, uint64_t file_off, bool barrier);
@@ -43,10 +44,11 @@ int qed_meta_map_table(struct qed_meta *meta, uint64_t l1_index,
 void qed_meta_note_data(struct qed_meta *meta);
 
 /*
- * Must a write wait?  0: no.  -EIO: the image has failed.  QED_PENDING: `waiter`
- * is woken and asks again.  Data waits until unknown autoclear bits are gone
- * from the header; a change of mappings until a commit has made room for more
- * dirty slices and freed clusters.  admits_data: lock-free; would the first say 0?
+ * Must a write wait?  0: no.  -EIO: the image has failed.  QED_PENDING:
+ * `waiter` is woken and asks again.  Data waits until unknown autoclear bits
+ * are gone from the header; a change of mappings until a commit has made room
+ * for more dirty slices and freed clusters.  admits_data: lock-free; would the
+ * first say 0?
  */
 int qed_meta_admit_data(struct qed_meta *meta, struct qed_waiter *waiter);
 int qed_meta_admit_map(struct qed_meta *meta, struct qed_waiter *waiter);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A file in the making: it gets its name, and takes the place of what has that name
- * now, only when it is complete and durable.  Until then it has no name at all, or,
- * where the host cannot do that, a temporary one beside the target.  So there is
- * never a half-made file, whoever looks and whenever the power goes.
+ * A file in the making: it gets its name, and takes the place of what has that
+ * name now, only when it is complete and durable.  Until then it has no name at
+ * all, or, where the host cannot do that, a temporary one beside the target.
+ * So there is never a half-made file, whoever looks and whenever the power
+ * goes.
  *
- * The target's directory is held open throughout, so that all names are resolved in
- * the same place.  For one thread; plain blocking calls.
+ * The target's directory is held open throughout, so that all names are
+ * resolved in the same place.  For one thread; plain blocking calls.
  */
 #ifndef QED_NEWFILE_H
 #define QED_NEWFILE_H
@@ -31,16 +32,17 @@ struct qed_newfile {
 };
 
 /*
- * Finds the target, and takes QEMU's write lock on a file that is there, which stays
- * until qed_newfile_end().  Only a regular file can be replaced.  0, or -errno after
- * one message; qed_newfile_end() is due in either case.
+ * Finds the target, and takes QEMU's write lock on a file that is there, which
+ * stays until qed_newfile_end().  Only a regular file can be replaced.  0, or
+ * -errno after one message; qed_newfile_end() is due in either case.
  */
 int qed_newfile_begin(struct qed_newfile *newfile, const char *path,
 		      const struct qed_log *log);
 
 /*
- * The same for a name that nothing may have, not even a symbolic link.  Whether that is
- * so is found out at the end, by qed_newfile_publish(), at one go with taking it.
+ * The same for a name that nothing may have, not even a symbolic link.  Whether
+ * that is so is found out at the end, by qed_newfile_publish(), at one go with
+ * taking it.
  */
 int qed_newfile_begin_exclusive(struct qed_newfile *newfile, const char *path,
 				const struct qed_log *log);
@@ -49,9 +51,9 @@ int qed_newfile_begin_exclusive(struct qed_newfile *newfile, const char *path,
 int qed_newfile_make(struct qed_newfile *newfile, struct qed_engine *engine);
 
 /*
- * Gives it its name.  Durable on return if `durable`: then all that was written to
- * the file is synced before, and its directory after.  0, or -errno after a message;
- * -EEXIST, without one, if the name was to be free and is not.
+ * Gives it its name.  Durable on return if `durable`: then all that was written
+ * to the file is synced before, and its directory after.  0, or -errno after a
+ * message; -EEXIST, without one, if the name was to be free and is not.
  */
 int qed_newfile_publish(struct qed_newfile *newfile, bool durable);
 

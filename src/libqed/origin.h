@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What a copy is made of: a window on the disks of open images, one after the other,
- * in whole sectors.  Past the window's end it reads as zeroes.
+ * What a copy is made of: a window on the disks of open images, one after the
+ * other, in whole sectors.  Past the window's end it reads as zeroes.
  */
 #ifndef QED_ORIGIN_H
 #define QED_ORIGIN_H
@@ -17,8 +17,8 @@ struct qed_origin {
 };
 
 /*
- * `skip` and `len` are cut to what there is.  0, or -EFBIG if the disks together are
- * longer than any file.
+ * `skip` and `len` are cut to what there is.  0, or -EFBIG if the disks
+ * together are longer than any file.
  */
 int qed_origin_init(struct qed_origin *origin, struct qed_image *const *images,
 		    unsigned n, uint64_t skip, uint64_t len);

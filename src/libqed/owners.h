@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Which entry names a data cluster: a word for each cluster of a stretch of the
- * file, made by a walk over all tables when a cluster outside of it is asked for.
- * So memory is bounded, and who asks in file order makes few walks.
+ * file, made by a walk over all tables when a cluster outside of it is asked
+ * for.  So memory is bounded, and who asks in file order makes few walks.
  */
 #ifndef QED_OWNERS_H
 #define QED_OWNERS_H

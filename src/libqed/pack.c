@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Packs an image file: what lies behind the end that it will have goes into free
- * places before that.  Only that is moved, and no place is used again that has been
- * left behind that end, so one sync a batch will do.
+ * Packs an image file: what lies behind the end that it will have goes into
+ * free places before that.  Only that is moved, and no place is used again that
+ * has been left behind that end, so one sync a batch will do.
  *
- * L2 tables go first, since they need room in one piece.  If there is none for one
- * of them, all tables are put behind the header, which makes room.
+ * L2 tables go first, since they need room in one piece.  If there is none for
+ * one of them, all tables are put behind the header, which makes room.
  */
 #include "config.h"
 

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Static probes for tracers (perf, bpftrace, SystemTap), provider "libqed".  One
- * that nobody traces is a no-op instruction; without <sys/sdt.h> it is nothing.
- * qedfs(1) lists them with their arguments, which are integers, pointers or C
- * strings, and must be at hand: they are evaluated whether or not somebody traces.
+ * Static probes for tracers (perf, bpftrace, SystemTap), provider "libqed".
+ * One that nobody traces is a no-op instruction; without <sys/sdt.h> it is
+ * nothing.  qedfs(1) lists them with their arguments, which are integers,
+ * pointers or C strings, and must be at hand: they are evaluated whether or not
+ * somebody traces.
  */
 #ifndef QED_PROBE_H
 #define QED_PROBE_H

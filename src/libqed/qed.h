@@ -7,8 +7,8 @@
  *     -EUCLEAN means "the image is damaged", -ENOTSUP "the image uses a feature
  *     this library does not know", -EBUSY "somebody else has the image open",
  *     -EIO only ever comes from the host's storage (or follows a failed flush).
- *   - All sizes and offsets are in bytes unless a name says otherwise.
- *     A disk offset counts in the virtual disk, a file offset in the image file.
+ *   - All sizes and offsets are in bytes unless a name says otherwise.  A disk
+ *     offset counts in the virtual disk, a file offset in the image file.
  *   - The library never prints and never exits: human-readable messages, each
  *     one line that names the file, go to the caller's log callback.
  *   - An image handle may be used by any number of threads at once, except that
@@ -149,8 +149,8 @@ struct qed_image_info {
 void qed_image_get_info(struct qed_image *image, struct qed_image_info *info);
 
 /*
- * The path of the chain's image number `layer`, 0 being the top, as it was opened;
- * null past the last.  Lives as long as the image handle.  Thread-safe.
+ * The path of the chain's image number `layer`, 0 being the top, as it was
+ * opened; null past the last.  Lives as long as the image handle.  Thread-safe.
  */
 const char *qed_image_get_path(struct qed_image *image, unsigned layer);
 
@@ -177,9 +177,9 @@ struct qed_stats {
 void qed_image_get_stats(struct qed_image *image, struct qed_stats *stats);
 
 /*
- * The same of the chain's image number `layer`, 0 being the top, as if it had been
- * opened itself: 0, or -ENOENT past the last.  A raw file has a format, a virtual
- * size and `allocated` only.  Thread-safe.
+ * The same of the chain's image number `layer`, 0 being the top, as if it had
+ * been opened itself: 0, or -ENOENT past the last.  A raw file has a format, a
+ * virtual size and `allocated` only.  Thread-safe.
  */
 int qed_image_get_layer_info(struct qed_image *image, unsigned layer,
 			     struct qed_image_info *info);
@@ -195,11 +195,12 @@ struct qed_usage {
 };
 
 /*
- * Counts the clusters of the chain's image number `layer`.  It blocks, and reads
- * all tables, holes excepted, each once; it needs a bit of memory for each cluster
- * of the file that is in use, at most 256 MiB.  0; -ENOENT past the last layer,
- * -EMEDIUMTYPE for a raw file, -EFBIG if there are too many for that, or -errno.  Counts the
- * file as it is: of an image open for writing flush it first.
+ * Counts the clusters of the chain's image number `layer`.  It blocks, and
+ * reads all tables, holes excepted, each once; it needs a bit of memory for
+ * each cluster of the file that is in use, at most 256 MiB.  0; -ENOENT past
+ * the last layer, -EMEDIUMTYPE for a raw file, -EFBIG if there are too many for
+ * that, or -errno.  Counts the file as it is: of an image open for writing
+ * flush it first.
  */
 int qed_image_get_usage(struct qed_image *image, unsigned layer,
 			struct qed_usage *usage);
@@ -218,13 +219,13 @@ int qed_image_statvfs(struct qed_image *image, struct statvfs *st);
 
 /*
  * Asynchronous requests.  `done(opaque, result)` is called exactly once, either
- * from inside the call or later from a thread of the library; it must not block,
- * and may start further requests.  The iov array and the memory it points at
- * belong to the library until then.  `result` is the number of bytes moved, or
- * -errno.
+ * from inside the call or later from a thread of the library; it must not
+ * block, and may start further requests.  The iov array and the memory it
+ * points at belong to the library until then.  `result` is the number of bytes
+ * moved, or -errno.
  *
- * qed_readv: reads the virtual disk; shorter than asked only at its end, 0 at or
- *   past it.  -EUCLEAN where the tables that map the range are damaged.
+ * qed_readv: reads the virtual disk; shorter than asked only at its end, 0 at
+ *   or past it.  -EUCLEAN where the tables that map the range are damaged.
  * qed_writev: the data is visible to every read that starts after `done`; it is
  *   durable only after a later qed_flush().  Cut short at the end of the disk;
  *   -EFBIG at or past it, -EROFS on a read-only image, -ENOSPC if the host is
@@ -244,16 +245,18 @@ void qed_flush(struct qed_image *image,
 	       void (*done)(void *opaque, int64_t result), void *opaque);
 
 /*
- * A read without a copy: where the bytes are, for who can splice(2) or map them.
+ * A read without a copy: where the bytes are, for who can splice(2) or map
+ * them.
  *
- * qed_lend: true, with *loan, if all of [offset, offset + len) lies on the disk, is
- *   data in no more than QED_LOAN_PARTS pieces of host files, and if tables in memory
- *   say so and the host's page cache had all of it just now: neither the call nor
- *   reading the bytes is likely to wait.  False: use qed_readv().  What it lends
- *   stays in its place until qed_lend_end(), which must follow and may on any
- *   thread; writes to the disk in between do show in it, as they do in a read.
- * qed_lend_end: `result` is the number of bytes that were read, or -errno, and is
- *   counted as that of a read.
+ * qed_lend: true, with *loan, if all of [offset, offset + len) lies on the
+ *   disk, is data in no more than QED_LOAN_PARTS pieces of host files, and if
+ *   tables in memory say so and the host's page cache had all of it just now:
+ *   neither the call nor reading the bytes is likely to wait.  False: use
+ *   qed_readv().  What it lends stays in its place until qed_lend_end(), which
+ *   must follow and may on any thread; writes to the disk in between do show in
+ *   it, as they do in a read.
+ * qed_lend_end: `result` is the number of bytes that were read, or -errno, and
+ *   is counted as that of a read.
  */
 #define QED_LOAN_PARTS 16
 
@@ -274,10 +277,10 @@ void qed_lend_end(struct qed_image *image, const struct qed_loan *loan,
 
 /*
  * Makes a range read as zeroes, at once.  Whole clusters become zero clusters
- * where they hide backing data, else unallocated, and the space that they had in
- * the image file is given back after the next flush; the edges are written as
- * zeroes.  Result 0 or -errno as qed_writev(); a range past the end is cut short.
- * Durable only after a later qed_flush().
+ * where they hide backing data, else unallocated, and the space that they had
+ * in the image file is given back after the next flush; the edges are written
+ * as zeroes.  Result 0 or -errno as qed_writev(); a range past the end is cut
+ * short.  Durable only after a later qed_flush().
  */
 void qed_zero(struct qed_image *image, uint64_t offset, uint64_t len,
 	      void (*done)(void *opaque, int64_t result), void *opaque);
@@ -285,7 +288,8 @@ void qed_zero(struct qed_image *image, uint64_t offset, uint64_t len,
 /*
  * Gives every cluster of a range its place in the image file, reserved on the
  * host, so that later writes there cannot run out of space.  Contents stay.
- * Result and durability as qed_zero(); -EFBIG if the range passes the disk's end.
+ * Result and durability as qed_zero(); -EFBIG if the range passes the disk's
+ * end.
  */
 void qed_preallocate(struct qed_image *image, uint64_t offset, uint64_t len,
 		     void (*done)(void *opaque, int64_t result), void *opaque);
@@ -319,10 +323,10 @@ struct qed_map_extent {
 /*
  * Finds what is at disk offset `offset` over the whole chain, for at most `len`
  * bytes: the longest extent that is all alike, and contiguous in its file.  0;
- * -ENXIO at or past the disk's end or if `len` is 0; -EUCLEAN (logged) where the
- * tables are damaged, or another -errno.  Where the image is written meanwhile
- * the answer may be old at once.  It blocks, and must not be called from a `done`
- * callback.  Thread-safe.
+ * -ENXIO at or past the disk's end or if `len` is 0; -EUCLEAN (logged) where
+ * the tables are damaged, or another -errno.  Where the image is written
+ * meanwhile the answer may be old at once.  It blocks, and must not be called
+ * from a `done` callback.  Thread-safe.
  */
 int qed_map(struct qed_image *image, uint64_t offset, uint64_t len,
 	    struct qed_map_extent *extent);
@@ -369,13 +373,14 @@ struct qed_create_options {
 };
 
 /*
- * Makes an empty image at `path`, replacing what is there.  It has no name, or where
- * the host cannot do that a temporary one beside it, until it is complete and durable:
- * there is never a half-made file.  -EINVAL for a geometry or size that the format does
- * not allow, a preallocation over a backing file, and a path that is a file of the
- * backing file's chain; -ECANCELED if the job was cancelled before the image got its
- * name; otherwise as open(2), write(2), rename(2) say; one QED_LOG_ERROR message on
- * failure.  0 with the image and its name durable.
+ * Makes an empty image at `path`, replacing what is there.  It has no name, or
+ * where the host cannot do that a temporary one beside it, until it is complete
+ * and durable: there is never a half-made file.  -EINVAL for a geometry or size
+ * that the format does not allow, a preallocation over a backing file, and a
+ * path that is a file of the backing file's chain; -ECANCELED if the job was
+ * cancelled before the image got its name; otherwise as open(2), write(2),
+ * rename(2) say; one QED_LOG_ERROR message on failure.  0 with the image and
+ * its name durable.
  */
 int qed_image_create(const char *path,
 		     const struct qed_create_options *options);
@@ -385,31 +390,34 @@ int qed_image_create(const char *path,
 #define QED_SNAPSHOT_KEEP_MODE 0x4u	/* leaves the image's write permission */
 
 /*
- * Freezes the image at `path`: makes an empty image at `overlay`, of its size and
- * geometry, with it as its backing file; from then on it is the overlay that is to be
- * written.  The name that is stored counts from the overlay's directory, so both can
- * be moved together.  The image is locked meanwhile; then nobody may write it any more
- * by its permissions, where these can be changed (a warning says if not).
+ * Freezes the image at `path`: makes an empty image at `overlay`, of its size
+ * and geometry, with it as its backing file; from then on it is the overlay
+ * that is to be written.  The name that is stored counts from the overlay's
+ * directory, so both can be moved together.  The image is locked meanwhile;
+ * then nobody may write it any more by its permissions, where these can be
+ * changed (a warning says if not).
  *
- * The overlay gets its name, at one go with finding that nothing has it, when it is
- * durable, and the image's permissions change when the name is durable, too: whatever
- * interrupts that, there is no overlay or all of it.  It takes no time worth cancelling.
+ * The overlay gets its name, at one go with finding that nothing has it, when
+ * it is durable, and the image's permissions change when the name is durable,
+ * too: whatever interrupts that, there is no overlay or all of it.  It takes no
+ * time worth cancelling.
  *
- * 0 with all of that durable, or -errno after one message: -EEXIST the overlay's name is
- * taken, -EINVAL it is that of the image or of one behind it, -EUCLEAN the image was not
- * closed cleanly, -ESTALE the image's name went to another file meanwhile, or as
- * qed_image_open() and qed_image_create().
+ * 0 with all of that durable, or -errno after one message: -EEXIST the
+ * overlay's name is taken, -EINVAL it is that of the image or of one behind it,
+ * -EUCLEAN the image was not closed cleanly, -ESTALE the image's name went to
+ * another file meanwhile, or as qed_image_open() and qed_image_create().
  */
 int qed_image_snapshot(const char *path, const char *overlay, uint32_t flags,
 		       const struct qed_log *log);
 
 /*
  * Jobs: calls that work on a whole image and may take long.  Each takes one of
- * these, or null.  `progress` is called now and then from the thread that called
- * the job, while everything is consistent; `total` may grow as more is found.
- * `cancelled` may be called from any thread and must be quick; once it has
- * returned true the job ends soon with -ECANCELED: what a job was making is
- * removed, what it was changing is left consistent, and the job can be run again.
+ * these, or null.  `progress` is called now and then from the thread that
+ * called the job, while everything is consistent; `total` may grow as more is
+ * found.  `cancelled` may be called from any thread and must be quick; once it
+ * has returned true the job ends soon with -ECANCELED: what a job was making is
+ * removed, what it was changing is left consistent, and the job can be run
+ * again.
  */
 struct qed_job {
 	void (*progress)(void *opaque, uint64_t done, uint64_t total);
@@ -426,7 +434,8 @@ enum qed_then {
 
 struct qed_commit_options {
 	const char *base;		/* the image that receives, by its path or
-					 * by its name in the one above; null: the
+					 * by its name in the one above; null:
+					 * the
 					 * backing file */
 	enum qed_then then;
 	enum qed_io_engine io;
@@ -435,21 +444,24 @@ struct qed_commit_options {
 };
 
 /*
- * Commits the image at `path`: the image that receives, QED or raw, gets what the
- * image itself, and all that lie between the two, say of the disk; it is made larger
- * first if it is shorter than the disk, and stays so if the rest fails.  It then shows
- * what the image at `path` does; images between, and any other that has one of them or
- * the receiving one behind it, do not show what they did before.
+ * Commits the image at `path`: the image that receives, QED or raw, gets what
+ * the image itself, and all that lie between the two, say of the disk; it is
+ * made larger first if it is shorter than the disk, and stays so if the rest
+ * fails.  It then shows what the image at `path` does; images between, and any
+ * other that has one of them or the receiving one behind it, do not show what
+ * they did before.
  *
- * When all of that is durable the image at `path` is emptied, or removed, durably.  It
- * can be emptied only if its own backing file has received.  Interrupted at any moment
- * its disk is the same as before; the same call goes on from there.
+ * When all of that is durable the image at `path` is emptied, or removed,
+ * durably.  It can be emptied only if its own backing file has received.
+ * Interrupted at any moment its disk is the same as before; the same call goes
+ * on from there.
  *
- * 0, or -errno after one message: -EINVAL if there is nothing to commit to or it is not
- * `base`'s, or if the receiving image cannot be made as large; -EBUSY if one of the files
- * is in use, -ENOSPC also for a device that is too small, -ESTALE if another file has got
- * the receiving one's name, -ENOTSUP for an image that must not be emptied (unknown
- * compat_features), -ECANCELED, or as qed_image_open().
+ * 0, or -errno after one message: -EINVAL if there is nothing to commit to or
+ * it is not `base`'s, or if the receiving image cannot be made as large; -EBUSY
+ * if one of the files is in use, -ENOSPC also for a device that is too small,
+ * -ESTALE if another file has got the receiving one's name, -ENOTSUP for an
+ * image that must not be emptied (unknown compat_features), -ECANCELED, or as
+ * qed_image_open().
  */
 int qed_image_commit(const char *path, const struct qed_commit_options *options);
 
@@ -470,17 +482,19 @@ struct qed_rebase_options {
 /*
  * Gives the image at `path` another backing file, or none, durably.
  *
- * What the disk holds stays: where the image has nothing of its own and the new chain
- * shows other bytes than the old one, the image gets those of the old one.  The name
- * in the header changes last, and all at once.  Interrupted before that the image is as
- * it was, but for clusters that it has now of its own; the same call goes on from there.
+ * What the disk holds stays: where the image has nothing of its own and the new
+ * chain shows other bytes than the old one, the image gets those of the old
+ * one.  The name in the header changes last, and all at once.  Interrupted
+ * before that the image is as it was, but for clusters that it has now of its
+ * own; the same call goes on from there.
  *
- * With QED_REBASE_UNSAFE the name is all that changes, and the old backing file need
- * not be there: the caller answers for the new one to show the same.
+ * With QED_REBASE_UNSAFE the name is all that changes, and the old backing file
+ * need not be there: the caller answers for the new one to show the same.
  *
- * 0, or -errno after one message: -ELOOP if the image is in the new chain, -EINVAL for
- * names and formats that cannot be, -ENOTSUP if the header must not be changed (unknown
- * compat_features), -ECANCELED, -EBUSY, or as qed_image_open().
+ * 0, or -errno after one message: -ELOOP if the image is in the new chain,
+ * -EINVAL for names and formats that cannot be, -ENOTSUP if the header must not
+ * be changed (unknown compat_features), -ECANCELED, -EBUSY, or as
+ * qed_image_open().
  */
 int qed_image_rebase(const char *path,
 		     const struct qed_rebase_options *options);
@@ -507,20 +521,22 @@ struct qed_resize_options {
 /*
  * Gives the disk of the image at `path` another size, durably.
  *
- * What is added reads as zeroes, whatever a longer backing file or an older, longer
- * disk had there; the backing files are opened for that.  The size changes last: a
- * failure or an interruption leaves the disk as it was.
+ * What is added reads as zeroes, whatever a longer backing file or an older,
+ * longer disk had there; the backing files are opened for that.  The size
+ * changes last: a failure or an interruption leaves the disk as it was.
  *
- * What is cut off is gone for good, and its space is given back; no backing file is
- * opened.  The image must be free of corruptions, and without unknown compat_features
- * bits, which may be about clusters that no table names.  The size changes after the
- * mappings; interrupted before that, the disk has its old size and has lost some or all
- * of what was to go; the same call goes on from there.  With QED_RESIZE_SHRINK and the
- * size that the disk has already, what an interrupted call has not given back is.
+ * What is cut off is gone for good, and its space is given back; no backing
+ * file is opened.  The image must be free of corruptions, and without unknown
+ * compat_features bits, which may be about clusters that no table names.  The
+ * size changes after the mappings; interrupted before that, the disk has its
+ * old size and has lost some or all of what was to go; the same call goes on
+ * from there.  With QED_RESIZE_SHRINK and the size that the disk has already,
+ * what an interrupted call has not given back is.
  *
- * 0, or -errno after one message: -EINVAL for a size that is 0 or that the geometry does
- * not allow, or for a smaller one without QED_RESIZE_SHRINK; -EUCLEAN, -EBUSY,
- * -ECANCELED, -ENOTSUP, or as qed_image_open() and qed_image_check().
+ * 0, or -errno after one message: -EINVAL for a size that is 0 or that the
+ * geometry does not allow, or for a smaller one without QED_RESIZE_SHRINK;
+ * -EUCLEAN, -EBUSY, -ECANCELED, -ENOTSUP, or as qed_image_open() and
+ * qed_image_check().
  */
 int qed_image_resize(const char *path,
 		     const struct qed_resize_options *options);
@@ -603,16 +619,18 @@ struct qed_check_report {
  * Finds everything that is wrong with the tables of the image at `path`, and
  * mends it if asked to; opens no other file that it names.
  *
- * With QED_CHECK_ALL what two entries share is copied, so that each has its own;
- * entries that cannot be right are dropped; before an entry is changed its table's
- * bytes are made durable in PATH.check-undo.  With QED_CHECK_LEAKS (part of ALL),
- * if no corruption is left, leaks at the file's end are cut off, others punched.
- * NEED_CHECK is cleared, durably, after a complete pass that found no corruption.
+ * With QED_CHECK_ALL what two entries share is copied, so that each has its
+ * own; entries that cannot be right are dropped; before an entry is changed its
+ * table's bytes are made durable in PATH.check-undo.  With QED_CHECK_LEAKS
+ * (part of ALL), if no corruption is left, leaks at the file's end are cut off,
+ * others punched.  NEED_CHECK is cleared, durably, after a complete pass that
+ * found no corruption.
  *
  * 0 if the check ran to its end (*report says what it found; unreadable tables
- * count as check_errors), else -errno after one message, *report as far as it got:
- * -EMEDIUMTYPE not a QED image, -ECANCELED, -EBUSY, -EUCLEAN a damaged header,
- * -EFBIG or -ENOMEM too many clusters for the memory, or as open(2) says.
+ * count as check_errors), else -errno after one message, *report as far as it
+ * got: -EMEDIUMTYPE not a QED image, -ECANCELED, -EBUSY, -EUCLEAN a damaged
+ * header, -EFBIG or -ENOMEM too many clusters for the memory, or as open(2)
+ * says.
  */
 int qed_image_check(const char *path, const struct qed_check_options *options,
 		    struct qed_check_report *report);
@@ -652,16 +670,16 @@ struct qed_compact_report {
 /*
  * Makes the file of the image at `path` as short as it can be without losing
  * anything: clusters and L2 tables are moved down to where nothing is, and the
- * file is cut.  What nobody needs goes: L2 tables without mappings, and, if asked
- * for, clusters of zeroes.  Opens no other file that the image names.
+ * file is cut.  What nobody needs goes: L2 tables without mappings, and, if
+ * asked for, clusters of zeroes.  Opens no other file that the image names.
  *
- * With QED_COMPACT_DEFRAG all L2 tables and data get into the order of the disk,
- * for which the file may grow on the way, by a batch or by what the tables take up.
- * With QED_COMPACT_DRY_RUN the file is only read, and *report tells sizes that
- * hold unless clusters of zeroes are dropped.
+ * With QED_COMPACT_DEFRAG all L2 tables and data get into the order of the
+ * disk, for which the file may grow on the way, by a batch or by what the
+ * tables take up.  With QED_COMPACT_DRY_RUN the file is only read, and *report
+ * tells sizes that hold unless clusters of zeroes are dropped.
  *
- * The disk reads the same at any time, whatever interrupts the job; it can be run
- * again then, and goes on.  After a failure NEED_CHECK may be left set.
+ * The disk reads the same at any time, whatever interrupts the job; it can be
+ * run again then, and goes on.  After a failure NEED_CHECK may be left set.
  *
  * 0, all of it durable, and *report filled in; else -errno after one message:
  * -EUCLEAN the image is damaged (and has not been changed), -ECANCELED, -EBUSY,
@@ -689,11 +707,11 @@ struct qed_difference {
 };
 
 /*
- * Do two images have the same disk?  The shorter one counts as followed by zeroes;
- * in strict mode sizes have to be the same, and what is allocated where too.  Reads
- * only what is data in one of them, by several threads.  It blocks, as qed_map().
- * `job` may be null; its progress is in bytes of disk.  0 with the answer in
- * *difference; -errno, with the place there; or -ECANCELED.
+ * Do two images have the same disk?  The shorter one counts as followed by
+ * zeroes; in strict mode sizes have to be the same, and what is allocated where
+ * too.  Reads only what is data in one of them, by several threads.  It blocks,
+ * as qed_map().  `job` may be null; its progress is in bytes of disk.  0 with
+ * the answer in *difference; -errno, with the place there; or -ECANCELED.
  */
 int qed_compare(struct qed_image *image1, struct qed_image *image2, bool strict,
 		const struct qed_job *job, struct qed_difference *difference);
@@ -734,18 +752,19 @@ struct qed_convert_options {
 void qed_convert_options_init(struct qed_convert_options *options);
 
 /*
- * Copies a disk to `path`.  A new file has no name until it is complete and (unless
- * UNSAFE) durable, then it replaces what is there; one that is written in place, a
- * block device, and a pipe ("-" is standard output) are incomplete after a failure.
- * Zeroes are left out of files, where they are runs of sparse_size bytes, and space is
- * shared with the sources' files where the host can do that.  Nothing is left of what
- * an existing target held up to the disk's size; what is behind that stays.
+ * Copies a disk to `path`.  A new file has no name until it is complete and
+ * (unless UNSAFE) durable, then it replaces what is there; one that is written
+ * in place, a block device, and a pipe ("-" is standard output) are incomplete
+ * after a failure.  Zeroes are left out of files, where they are runs of
+ * sparse_size bytes, and space is shared with the sources' files where the host
+ * can do that.  Nothing is left of what an existing target held up to the
+ * disk's size; what is behind that stays.
  *
- * The disk's size is rounded up to 512 bytes; that of an input is known only at its
- * end.  0, or -errno after one message: -ECANCELED, -EBUSY the target is in use, -EINVAL
- * it is a file of a source's or the backing file's chain or the options make no sense,
- * -ENOSPC it or its host is too small, -EFBIG the disk is larger than max_size, or as
- * open(2), read(2), write(2) say.
+ * The disk's size is rounded up to 512 bytes; that of an input is known only at
+ * its end.  0, or -errno after one message: -ECANCELED, -EBUSY the target is in
+ * use, -EINVAL it is a file of a source's or the backing file's chain or the
+ * options make no sense, -ENOSPC it or its host is too small, -EFBIG the disk
+ * is larger than max_size, or as open(2), read(2), write(2) say.
  */
 int qed_image_convert(const char *path,
 		      const struct qed_convert_options *options);
@@ -757,10 +776,11 @@ struct qed_measurement {
 
 /*
  * How long the file of a QED image without a backing file would be, of the size
- * and geometry in `options` (whose other fields are not looked at, but for `log`),
- * if it got the data of `image`, an open image, or none if that is null.  A
- * virtual_size of 0 is that of `image`.  It blocks, as qed_map().  0, -EINVAL for
- * a geometry or size that the format does not allow (logged), or as qed_map().
+ * and geometry in `options` (whose other fields are not looked at, but for
+ * `log`), if it got the data of `image`, an open image, or none if that is
+ * null.  A virtual_size of 0 is that of `image`.  It blocks, as qed_map().  0,
+ * -EINVAL for a geometry or size that the format does not allow (logged), or as
+ * qed_map().
  */
 int qed_measure(struct qed_image *image,
 		const struct qed_create_options *options,

@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Reads.  One cursor walks the range: at each position it goes down the layers,
- * narrowing the span, until one has data or zeroes for it; then it moves on.  So
- * the depth of a chain costs no memory and no C stack.  The cursor stops while a
- * table is read; reads of data that must wait for the disk go on side by side.
+ * narrowing the span, until one has data or zeroes for it; then it moves on.
+ * So the depth of a chain costs no memory and no C stack.  The cursor stops
+ * while a table is read; reads of data that must wait for the disk go on side
+ * by side.
  */
 #include "config.h"
 
@@ -172,8 +173,8 @@ struct stop {
 };
 
 /*
- * Answers what tables in memory and the page cache know: 0 for all of the range,
- * -EAGAIN with the place where it had to stop, or another -errno.
+ * Answers what tables in memory and the page cache know: 0 for all of the
+ * range, -EAGAIN with the place where it had to stop, or another -errno.
  */
 static int read_inline(struct qed_image *image, const struct iovec *iov,
 		       int iovcnt, uint64_t disk_off, uint64_t len,
@@ -200,8 +201,8 @@ static int read_inline(struct qed_image *image, const struct iovec *iov,
 
 /*
  * A caller's read that could not be answered inline.  Only the top image's
- * clusters can ever be freed, so only a caller's read counts as one that may have
- * seen a mapping.
+ * clusters can ever be freed, so only a caller's read counts as one that may
+ * have seen a mapping.
  */
 struct request {
 	struct qed_read read;

@@ -2,14 +2,14 @@
 /*
  * Another backing file; qed.h states the contract.
  *
- * The image is open with its old chain, the new one beside it.  Where the image has
- * nothing of its own, and the two show different bytes, it gets what the old one
- * shows: ordinary writes, which change nothing that the guest sees, whenever the job
- * ends.  What both have from the same place of the same file is not read.  When all
- * is durable the header gets the new name.
+ * The image is open with its old chain, the new one beside it.  Where the image
+ * has nothing of its own, and the two show different bytes, it gets what the
+ * old one shows: ordinary writes, which change nothing that the guest sees,
+ * whenever the job ends.  What both have from the same place of the same file
+ * is not read.  When all is durable the header gets the new name.
  *
- * Thread model: plan's fields are plan's.  Pieces are whole clusters, so no two of
- * them concern one.
+ * Thread model: plan's fields are plan's.  Pieces are whole clusters, so no two
+ * of them concern one.
  */
 #include "config.h"
 
@@ -426,8 +426,8 @@ static int require_file(const struct rebase *r, const char *path)
 }
 
 /*
- * Opens the new chain.  Its names are relative to the image's; what is wrong with
- * it is said before anything is changed.
+ * Opens the new chain.  Its names are relative to the image's; what is wrong
+ * with it is said before anything is changed.
  */
 static int open_new(struct rebase *r)
 {
@@ -469,8 +469,8 @@ static int open_new_or_none(struct rebase *r)
 }
 
 /*
- * What can be said of the image before other files are opened.  It is not locked:
- * the lock would hide a loop.
+ * What can be said of the image before other files are opened.  It is not
+ * locked: the lock would hide a loop.
  */
 static int examine(struct rebase *r)
 {

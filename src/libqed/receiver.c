@@ -2,7 +2,8 @@
 /*
  * Disks that are written, whatever their format.
  *
- * Thread model: constant between open and close; requests and the engine do the rest.
+ * Thread model: constant between open and close; requests and the engine do the
+ * rest.
  */
 #include "config.h"
 
@@ -74,8 +75,8 @@ static int open_raw(struct qed_receiver *receiver,
 }
 
 /*
- * What makes it larger asks whether the job is cancelled, but its progress would be in
- * other bytes than the job's.
+ * What makes it larger asks whether the job is cancelled, but its progress
+ * would be in other bytes than the job's.
  */
 static int finish_image(struct qed_image *image,
 			const struct qed_open_options *open,

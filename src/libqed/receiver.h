@@ -21,12 +21,12 @@ struct qed_receiver_options {
 };
 
 /*
- * Opens and locks the QED image, or raw file, at `path` for writing, on a share of the
- * engine, which has to outlive it.  If its disk has less than `size` bytes it is made so
- * long, durably, and stays so; what is added reads as zeroes.  0, or -errno after one
- * error message: -ESTALE another file has the path now, -ENOSPC a device is too small,
- * -EINVAL an image cannot be as large, -ECANCELED, or as qed_image_open(); it is to be
- * closed then, too.
+ * Opens and locks the QED image, or raw file, at `path` for writing, on a share
+ * of the engine, which has to outlive it.  If its disk has less than `size`
+ * bytes it is made so long, durably, and stays so; what is added reads as
+ * zeroes.  0, or -errno after one error message: -ESTALE another file has the
+ * path now, -ENOSPC a device is too small, -EINVAL an image cannot be as large,
+ * -ECANCELED, or as qed_image_open(); it is to be closed then, too.
  */
 int qed_receiver_open(struct qed_receiver *receiver,
 		      const struct qed_receiver_options *options,
@@ -35,9 +35,9 @@ int qed_receiver_open(struct qed_receiver *receiver,
 int qed_receiver_close(struct qed_receiver *receiver);
 
 /*
- * These block, never from a `done` callback, and may be called from several threads;
- * ranges are inside the disk.  0 or -errno, not logged (but damage is).  After a sync
- * what was written is durable, and the image clean.
+ * These block, never from a `done` callback, and may be called from several
+ * threads; ranges are inside the disk.  0 or -errno, not logged (but damage
+ * is).  After a sync what was written is durable, and the image clean.
  */
 int qed_receiver_write(struct qed_receiver *receiver, const void *buf,
 		       uint64_t len, uint64_t disk_off);

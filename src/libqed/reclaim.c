@@ -8,8 +8,8 @@
  * the last.
  *
  * Thread model: the counts are atomic; the rest is under `lock`, under which
- * alloc's lock is taken.  One punch is under way at a time; its completion, on an
- * engine's thread, starts the next.
+ * alloc's lock is taken.  One punch is under way at a time; its completion, on
+ * an engine's thread, starts the next.
  */
 #include "config.h"
 

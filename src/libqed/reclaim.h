@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * What becomes of clusters whose mapping was taken away.  When that is durable
- * (the metadata writer says so) they wait for a grace period: until every request
- * that may have seen the old mapping is over.  Then they are punched in the host
- * file, and may be allocated again.
+ * (the metadata writer says so) they wait for a grace period: until every
+ * request that may have seen the old mapping is over.  Then they are punched in
+ * the host file, and may be allocated again.
  */
 #ifndef QED_RECLAIM_H
 #define QED_RECLAIM_H
@@ -36,8 +36,8 @@ void qed_reclaim_fini(struct qed_reclaim *reclaim);
 
 /*
  * Every request that looks mappings up and then uses the clusters is between
- * these two, from before the look-up on; leave takes what enter returned, on any
- * thread.  Lock-free unless clusters wait.
+ * these two, from before the look-up on; leave takes what enter returned, on
+ * any thread.  Lock-free unless clusters wait.
  */
 unsigned qed_reclaim_enter(struct qed_reclaim *reclaim);
 void qed_reclaim_leave(struct qed_reclaim *reclaim, unsigned token);

@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Gives clusters and L2 tables of an image other places in its file, so that at any
- * moment the disk reads the same and nothing worse than a leak is on the host.
+ * Gives clusters and L2 tables of an image other places in its file, so that at
+ * any moment the disk reads the same and nothing worse than a leak is on the
+ * host.
  *
- * A batch: what moves is copied to places that no entry on the disk names; sync;
- * the entries are written.  The places left are free in the map at once, but what
- * the entries said before may be on the disk until qed_relocate_settle(): who may
- * be given such a place calls that first.
+ * A batch: what moves is copied to places that no entry on the disk names;
+ * sync; the entries are written.  The places left are free in the map at once,
+ * but what the entries said before may be on the disk until
+ * qed_relocate_settle(): who may be given such a place calls that first.
  *
  * One caller's thread, blocking; nobody else uses the file.
  */
@@ -17,9 +18,9 @@
 #include "copier.h"
 
 /*
- * An L2 entry has a number, its owner: that of its table in scan.tables times the
- * entries of a table, plus its index.  In order of their numbers entries are in
- * order of the disk.
+ * An L2 entry has a number, its owner: that of its table in scan.tables times
+ * the entries of a table, plus its index.  In order of their numbers entries
+ * are in order of the disk.
  */
 struct qed_move {
 	uint64_t owner;			/* of tables: number of the table */
@@ -60,9 +61,9 @@ int qed_relocate_init(struct qed_relocation *r);
 void qed_relocate_fini(struct qed_relocation *r);
 
 /*
- * Moves data clusters, or drops them where `to` is no place.  The places moved to
- * are marked in the map already.  Puts the moves in order of their owners.  Steps
- * the job.  0, -ECANCELED with all of it done, or -errno after a message.
+ * Moves data clusters, or drops them where `to` is no place.  The places moved
+ * to are marked in the map already.  Puts the moves in order of their owners.
+ * Steps the job.  0, -ECANCELED with all of it done, or -errno after a message.
  */
 int qed_relocate_data(struct qed_relocation *r, struct qed_move *moves,
 		      uint64_t n);
@@ -72,8 +73,8 @@ int qed_relocate_tables(struct qed_relocation *r, struct qed_move *moves,
 			uint64_t n);
 
 /*
- * Takes an L2 table without mappings out of the L1 table; and all that have been
- * so out of scan.tables, which changes the numbers of those behind.
+ * Takes an L2 table without mappings out of the L1 table; and all that have
+ * been so out of scan.tables, which changes the numbers of those behind.
  */
 int qed_relocate_drop_table(struct qed_relocation *r, uint64_t table);
 void qed_relocate_sweep_tables(struct qed_relocation *r);
@@ -85,8 +86,8 @@ int qed_relocate_step(struct qed_relocation *r);
 int qed_relocate_settle(struct qed_relocation *r);
 
 /*
- * Clears NEED_CHECK, durably, if it is set; the caller has settled.  The header is
- * ready for the file to be cut.  0, or -errno after a message.
+ * Clears NEED_CHECK, durably, if it is set; the caller has settled.  The header
+ * is ready for the file to be cut.  0, or -errno after a message.
  */
 int qed_relocate_clear_flag(struct qed_relocation *r);
 
@@ -95,8 +96,8 @@ int qed_relocate_complain(const struct qed_relocation *r, int err,
 			  const char *what);
 
 /*
- * All L2 entries of the image that are not 0, one after the other.  What was read
- * ahead may be old after a change; qed_entries_reread() forgets that.
+ * All L2 entries of the image that are not 0, one after the other.  What was
+ * read ahead may be old after a change; qed_entries_reread() forgets that.
  */
 struct qed_entries {
 	struct qed_relocation *r;

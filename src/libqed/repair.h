@@ -85,14 +85,14 @@ bool qed_copies_own(struct qed_scan *scan, uint64_t entry, uint64_t entry_off);
 void qed_copies_fini(struct qed_repair *r);
 
 /*
- * An L1 entry that named a table there, perhaps, will not do so any more: if that
- * is then leaked, it is saved before it is given back.
+ * An L1 entry that named a table there, perhaps, will not do so any more: if
+ * that is then leaked, it is saved before it is given back.
  */
 void qed_leaks_note_table(struct qed_repair *r, uint64_t file_off);
 
 /*
- * Reports what the last pass has found leaked, and if `mend` gives it back: 0, or
- * -errno after one message.
+ * Reports what the last pass has found leaked, and if `mend` gives it back: 0,
+ * or -errno after one message.
  */
 int qed_leaks_handle(struct qed_repair *r, bool mend);
 

@@ -48,8 +48,8 @@ static inline void qed_request_leave(struct qed_image *image, unsigned token)
 }
 
 /*
- * Ends a request that has come in from outside: counts it, then calls `done`, by
- * which the image may be closed.
+ * Ends a request that has come in from outside: counts it, then calls `done`,
+ * by which the image may be closed.
  */
 void qed_request_end(struct qed_image *image, enum qed_request_kind kind,
 		     int64_t result,

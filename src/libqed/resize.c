@@ -2,11 +2,12 @@
 /*
  * Resizing; qed.h states the contract.  shrink.c makes disks smaller.
  *
- * To make one larger the image is opened as if it had the new size already, which the
- * header on disk does not say yet.  All that shows in the new part is made zero there by
- * ordinary requests: what a longer backing file has, what an interrupted resize or
- * another program left in the tables or in the last cluster.  When that is durable and
- * nothing is dirty any more the header gets the new size.
+ * To make one larger the image is opened as if it had the new size already,
+ * which the header on disk does not say yet.  All that shows in the new part is
+ * made zero there by ordinary requests: what a longer backing file has, what an
+ * interrupted resize or another program left in the tables or in the last
+ * cluster.  When that is durable and nothing is dirty any more the header gets
+ * the new size.
  */
 #include "config.h"
 

@@ -2,12 +2,12 @@
 /*
  * The walk over all tables; scan.h states what it does.
  *
- * Time and memory are bounded by what the file really holds: holes of tables are
- * skipped, no table is read twice (a second L1 entry that names it is a fault),
- * and only tables that lie apart are remembered.
+ * Time and memory are bounded by what the file really holds: holes of tables
+ * are skipped, no table is read twice (a second L1 entry that names it is a
+ * fault), and only tables that lie apart are remembered.
  *
- * The host reads what comes next meanwhile, as far as it lies apart from what the
- * hooks write: other tables, or other parts of this one.
+ * The host reads what comes next meanwhile, as far as it lies apart from what
+ * the hooks write: other tables, or other parts of this one.
  *
  * Blocking calls on the caller's thread; no locks.
  */
@@ -246,9 +246,9 @@ static uint64_t get_entry(const struct qed_le64 *at)
 }
 
 /*
- * How many of the `n` entries from `at` on name one cluster behind the other, the
- * first being `entry`.  Eight at once: most tables are long runs, and then this is
- * what a check spends its time with.
+ * How many of the `n` entries from `at` on name one cluster behind the other,
+ * the first being `entry`.  Eight at once: most tables are long runs, and then
+ * this is what a check spends its time with.
  */
 static uint64_t run_of(const struct qed_le64 *at, uint64_t n, uint64_t entry,
 		       uint64_t cluster)
@@ -270,8 +270,8 @@ static uint64_t run_of(const struct qed_le64 *at, uint64_t n, uint64_t entry,
 }
 
 /*
- * The entries from i on up to n, which may name clusters, as far as they are one
- * run and nobody else names these: how many, or -errno.
+ * The entries from i on up to n, which may name clusters, as far as they are
+ * one run and nobody else names these: how many, or -errno.
  */
 static int64_t mark_data(struct qed_scan *scan, struct qed_scan_table *table,
 			 uint64_t i, uint64_t n, uint64_t entry)

@@ -2,9 +2,10 @@
 /*
  * A walk over all of an image's tables that judges every entry: the check at
  * open (check.c) and the check as a job of its own (mend.c) differ in what they
- * do about a fault.  First the header, the L1 table and all L2 tables are marked
- * in a map of clusters, then, table by table in file order, the data clusters, so
- * that an entry that points into any table is found whatever the order.
+ * do about a fault.  First the header, the L1 table and all L2 tables are
+ * marked in a map of clusters, then, table by table in file order, the data
+ * clusters, so that an entry that points into any table is found whatever the
+ * order.
  */
 #ifndef QED_SCAN_H
 #define QED_SCAN_H
@@ -62,9 +63,9 @@ struct qed_scan {
 };
 
 /*
- * Walks.  0, or -errno: that of a hook or of reading a table, -ECANCELED, -ENOMEM,
- * -EFBIG for a file of too many clusters.
- * To be ended by qed_scan_fini() in any case.
+ * Walks.  0, or -errno: that of a hook or of reading a table, -ECANCELED,
+ * -ENOMEM, -EFBIG for a file of too many clusters.  To be ended by
+ * qed_scan_fini() in any case.
  */
 int qed_scan_run(struct qed_scan *scan);
 void qed_scan_fini(struct qed_scan *scan);

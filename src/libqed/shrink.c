@@ -2,17 +2,19 @@
 /*
  * Making a disk smaller; qed.h states the contract of qed_image_resize().
  *
- * Order on disk: a check that everything is as it should be, for what is cut off must
- * not be part of anything else; the entries of all that lies behind the new end are
- * cleared, and the bytes of the last cluster that it keeps in part; sync; the header
- * with the new size; sync; then the clusters that no entry names any more, now or since
- * an earlier run was interrupted, are given back as a check gives back leaks.  So
- * neither a disk that is made larger again, by whatever program, nor a crash can bring
- * old bytes back into it, and no cluster is given back that a table on disk names.
+ * Order on disk: a check that everything is as it should be, for what is cut
+ * off must not be part of anything else; the entries of all that lies behind
+ * the new end are cleared, and the bytes of the last cluster that it keeps in
+ * part; sync; the header with the new size; sync; then the clusters that no
+ * entry names any more, now or since an earlier run was interrupted, are given
+ * back as a check gives back leaks.  So neither a disk that is made larger
+ * again, by whatever program, nor a crash can bring old bytes back into it, and
+ * no cluster is given back that a table on disk names.
  *
- * Entries are cleared one by one at most in part: each is the old one or none, and the
- * clusters of those that are none are leaks until the end.  NEED_CHECK is not needed
- * for that; if it was set it is cleared at the end, after a complete pass.
+ * Entries are cleared one by one at most in part: each is the old one or none,
+ * and the clusters of those that are none are leaks until the end.  NEED_CHECK
+ * is not needed for that; if it was set it is cleared at the end, after a
+ * complete pass.
  *
  * Memory: that of two checks, one after the other.
  */

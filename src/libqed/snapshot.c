@@ -1,16 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * An external snapshot: the image stays as it is, and an overlay on it gets what is
- * written from now on.
+ * An external snapshot: the image stays as it is, and an overlay on it gets
+ * what is written from now on.
  *
- * The image is opened once, and so locked against writers until the end: the size and
- * geometry are what that descriptor's header says, and it is that descriptor whose
- * permissions change.  Its path is looked at again only to see that the name that the
- * overlay stores still leads to it.
+ * The image is opened once, and so locked against writers until the end: the
+ * size and geometry are what that descriptor's header says, and it is that
+ * descriptor whose permissions change.  Its path is looked at again only to see
+ * that the name that the overlay stores still leads to it.
  *
- * Order: the overlay is durable, then it gets its name, then the name is durable, then
- * the image is frozen.  So whenever the power goes there is no overlay, or all of it,
- * and an image that nobody may write has one.
+ * Order: the overlay is durable, then it gets its name, then the name is
+ * durable, then the image is frozen.  So whenever the power goes there is no
+ * overlay, or all of it, and an image that nobody may write has one.
  */
 #include "config.h"
 

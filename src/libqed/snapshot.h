@@ -6,8 +6,8 @@
 #include "engine.h"
 
 /*
- * qed_image_snapshot() with an engine of the caller's, which it destroys, also on
- * failure: how tests plug theirs in.
+ * qed_image_snapshot() with an engine of the caller's, which it destroys, also
+ * on failure: how tests plug theirs in.
  */
 int qed_image_snapshot_engine(const char *path, const char *overlay,
 			      uint32_t flags, const struct qed_log *log,

@@ -180,8 +180,9 @@ static void find_part(const struct qed_file *file, uint64_t file_off,
 }
 
 /*
- * On some file systems this takes the host a while in a large file, and pieces of it
- * are asked for one after the other: the last answer is kept, unless we write it.
+ * On some file systems this takes the host a while in a large file, and pieces
+ * of it are asked for one after the other: the last answer is kept, unless we
+ * write it.
  */
 static void get_part(struct qed_file *file, uint64_t file_off,
 		     struct qed_file_part *part)

@@ -13,10 +13,10 @@ struct qed_source {
 };
 
 /*
- * Finds the source of the bytes at disk offset `off`, going down from *layer; at
- * most *span bytes.  0, -errno, or QED_PENDING: `waiter` is woken and calls again
- * with *layer and *span as they were left, which keep the place.  With a null
- * `waiter` it goes only as far as memory knows, and says -EAGAIN instead.
+ * Finds the source of the bytes at disk offset `off`, going down from *layer;
+ * at most *span bytes.  0, -errno, or QED_PENDING: `waiter` is woken and calls
+ * again with *layer and *span as they were left, which keep the place.  With a
+ * null `waiter` it goes only as far as memory knows, and says -EAGAIN instead.
  */
 int qed_source_find(struct qed_image *image, uint64_t off, unsigned *layer,
 		    uint64_t *span, struct qed_waiter *waiter,

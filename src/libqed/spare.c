@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Thread model: a shard's slots are atomic; the lists that all threads share are
- * under `lock`, a leaf.  At most 5.3 MiB stay allocated.
+ * Thread model: a shard's slots are atomic; the lists that all threads share
+ * are under `lock`, a leaf.  At most 5.3 MiB stay allocated.
  */
 #include "config.h"
 

@@ -52,8 +52,8 @@ void qed_spares_fini(struct qed_spares *spares);
 /*
  * `len` bytes (not 0), which hold anything; null without memory.  They start at
  * a page if `len` is more than QED_SPARE_SMALL.  put() is told the same length,
- * and takes a null pointer.  Any thread; no lock unless its own shard is empty, or
- * full.
+ * and takes a null pointer.  Any thread; no lock unless its own shard is empty,
+ * or full.
  */
 void *qed_spare_get(struct qed_spares *spares, size_t len);
 void qed_spare_put(struct qed_spares *spares, void *memory, size_t len);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * What an image has done so far, counted.  Each thread counts in a shard on cache
- * lines of its own, so that counting is an addition to memory which no other
- * processor wants; whoever reads a counter adds the shards up.
+ * What an image has done so far, counted.  Each thread counts in a shard on
+ * cache lines of its own, so that counting is an addition to memory which no
+ * other processor wants; whoever reads a counter adds the shards up.
  */
 #ifndef QED_STATS_H
 #define QED_STATS_H

@@ -58,8 +58,8 @@ int64_t qed_stream_read(struct qed_stream *stream, void *buf, uint64_t len)
 }
 
 /*
- * One attempt that does not wait where the kernel can do that; the descriptor may be
- * shared with other programs, so it stays as it is.
+ * One attempt that does not wait where the kernel can do that; the descriptor
+ * may be shared with other programs, so it stays as it is.
  */
 static ssize_t attempt(int fd, const void *buf, uint64_t len)
 {

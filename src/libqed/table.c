@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * A new L2 table: fresh clusters, reserved on the host before the L1 entry names
- * them, so that a later commit into them cannot run out of space.  They read as
- * an empty table already.  Two requests that need the same table are ordered by
- * a claim on its L1 index.
+ * A new L2 table: fresh clusters, reserved on the host before the L1 entry
+ * names them, so that a later commit into them cannot run out of space.  They
+ * read as an empty table already.  Two requests that need the same table are
+ * ordered by a claim on its L1 index.
  */
 #include "config.h"
 

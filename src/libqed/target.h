@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Where a copy of a disk goes: a new QED or raw file, an existing one, a block device,
- * or a stream.  The job that copies (convert.c) decides what goes where; a target
- * does it.
+ * Where a copy of a disk goes: a new QED or raw file, an existing one, a block
+ * device, or a stream.  The job that copies (convert.c) decides what goes
+ * where; a target does it.
  */
 #ifndef QED_TARGET_H
 #define QED_TARGET_H
@@ -48,9 +48,9 @@ struct qed_target {
 
 struct qed_target_ops {
 	/*
-	 * Where a unit goes that will be written, or (zero) that reads as zeroes over
-	 * the backing file.  One call at a time, offsets ascending.  Null: a unit's
-	 * place is its offset.
+	 * Where a unit goes that will be written, or (zero) that reads as
+	 * zeroes over the backing file.  One call at a time, offsets ascending.
+	 * Null: a unit's place is its offset.
 	 */
 	int (*place)(struct qed_target *target, uint64_t disk_off, bool zero,
 		     uint64_t *place);
@@ -64,11 +64,11 @@ struct qed_target_ops {
 };
 
 /*
- * Opens or begins the target at `path` for a disk of `size` bytes; UINT64_MAX: it is
- * not known yet.  It owns the engine, also on failure; the image `base`, which a new
- * one is compared with, or null, stays the caller's.  A file that any source or the
- * base is read from is refused: -EINVAL.  0, or -errno after one message, with
- * nothing changed; qed_target_close() is due in either case.
+ * Opens or begins the target at `path` for a disk of `size` bytes; UINT64_MAX:
+ * it is not known yet.  It owns the engine, also on failure; the image `base`,
+ * which a new one is compared with, or null, stays the caller's.  A file that
+ * any source or the base is read from is refused: -EINVAL.  0, or -errno after
+ * one message, with nothing changed; qed_target_close() is due in either case.
  */
 int qed_target_open(struct qed_target *target, const char *path, uint64_t size,
 		    const struct qed_convert_options *options,
@@ -85,18 +85,18 @@ int qed_target_open_qed(struct qed_target *target, uint64_t size);
 int qed_target_open_stream(struct qed_target *target);
 
 /*
- * For those: -EINVAL after a message if the file of `st`, or the one open as `fd`, is
- * one that is read from, or (another node of) the same block device.  To be asked
- * about the descriptor that is written, before anything is: a path may be another
- * file's by then.
+ * For those: -EINVAL after a message if the file of `st`, or the one open as
+ * `fd`, is one that is read from, or (another node of) the same block device.
+ * To be asked about the descriptor that is written, before anything is: a path
+ * may be another file's by then.
  */
 int qed_target_refuse_sources(const struct qed_target *target,
 			      const struct stat *st);
 int qed_target_refuse_source_fd(const struct qed_target *target, int fd);
 
 /*
- * The `write` of those that have a file.  If that is to be durable at the end the host
- * begins early with what it has, or the sync would wait for all of it.
+ * The `write` of those that have a file.  If that is to be durable at the end
+ * the host begins early with what it has, or the sync would wait for all of it.
  */
 int qed_target_write(struct qed_target *target, const void *buf, uint64_t len,
 		     uint64_t place);

@@ -3,8 +3,8 @@
  * Workers that share the pieces of a disk out.
  *
  * Thread model: `plan_lock` makes plan and the numbering one act; `lock`, taken
- * under it, guards the rest of the state.  plan runs under the first, work under
- * none, progress and the question whether to stop on the caller's thread.
+ * under it, guards the rest of the state.  plan runs under the first, work
+ * under none, progress and the question whether to stop on the caller's thread.
  */
 #include "config.h"
 

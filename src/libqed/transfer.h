@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Work on a whole disk, piece by piece, several at a time: what the jobs that copy
- * or compare have in common.  A job says what the next piece is (`plan`, one call
- * at a time, in the disk's order) and what is to be done with it (`work`, on any of
- * several threads, which may block).  Memory: a worker's buffers, whatever the
- * disk's size.
+ * Work on a whole disk, piece by piece, several at a time: what the jobs that
+ * copy or compare have in common.  A job says what the next piece is (`plan`,
+ * one call at a time, in the disk's order) and what is to be done with it
+ * (`work`, on any of several threads, which may block).  Memory: a worker's
+ * buffers, whatever the disk's size.
  */
 #ifndef QED_TRANSFER_H
 #define QED_TRANSFER_H
@@ -20,7 +20,8 @@ struct qed_piece {
 	uint64_t disk_off, len;		/* plan's to set */
 	uint64_t value;			/* plan's, for work */
 	uint8_t *buf[QED_PIECE_BUFS];	/* each QED_PIECE_MAX bytes, aligned to
-					 * 4 KiB, the worker's; the first `nbufs`
+					 * 4 KiB, the worker's; the first
+					 * `nbufs`
 					 * of the transfer's are there */
 };
 
@@ -32,9 +33,9 @@ struct qed_transfer {
 					 * it */
 	const struct qed_job *job;	/* or null */
 	/*
-	 * Fills in the next piece.  0; QED_PIECE_NONE: there is none; or -errno,
-	 * which ends the job.  Counts in *passed the bytes of `total` that it
-	 * stepped over.  No other plan runs meanwhile; work does.
+	 * Fills in the next piece.  0; QED_PIECE_NONE: there is none; or
+	 * -errno, which ends the job.  Counts in *passed the bytes of `total`
+	 * that it stepped over.  No other plan runs meanwhile; work does.
 	 */
 	int (*plan)(struct qed_transfer *transfer, struct qed_piece *piece,
 		    uint64_t *passed);
@@ -53,16 +54,16 @@ struct qed_transfer {
 #define QED_PIECE_NONE 1
 
 /*
- * Runs to the end: 0, what ended it before, -ECANCELED, or -ENOMEM or another -errno
- * if it could not begin.  When it returns no work is under way.  Progress goes to
- * the job from the calling thread.
+ * Runs to the end: 0, what ended it before, -ECANCELED, or -ENOMEM or another
+ * -errno if it could not begin.  When it returns no work is under way.
+ * Progress goes to the job from the calling thread.
  */
 int qed_transfer_run(struct qed_transfer *transfer);
 
 /*
- * For work that has to end in order, as into a pipe: waits until all pieces before
- * this one have passed their turn on or are over.  0, or -ECANCELED if one of them
- * has failed.
+ * For work that has to end in order, as into a pipe: waits until all pieces
+ * before this one have passed their turn on or are over.  0, or -ECANCELED if
+ * one of them has failed.
  */
 int qed_transfer_await_turn(struct qed_transfer *transfer,
 			    const struct qed_piece *piece);

@@ -12,8 +12,8 @@
 int qed_trim_zeroes(struct qed_relocation *r, uint64_t batch);
 
 /*
- * Counts L2 tables that map nothing, and, if `drop`, takes them away, so that the
- * others' numbers change.  As above.
+ * Counts L2 tables that map nothing, and, if `drop`, takes them away, so that
+ * the others' numbers change.  As above.
  */
 int qed_trim_tables(struct qed_relocation *r, bool drop, uint64_t *n);
 

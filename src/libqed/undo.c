@@ -136,8 +136,8 @@ static int next_record(struct qed_undo *undo, struct record *record)
 }
 
 /*
- * An interruption can leave a file without its header, or with one of zeroes: then
- * nothing has been changed yet.  *image_size is 0 for such a file.
+ * An interruption can leave a file without its header, or with one of zeroes:
+ * then nothing has been changed yet.  *image_size is 0 for such a file.
  */
 static int read_header(struct qed_undo *undo, uint64_t *image_size)
 {

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Which clusters of a file are in use: one bit each.  Only the pages of the map
- * that hold a set bit take up memory, and no more of them than a limit, so that a
- * small hostile file which claims to be huge cannot fill the host's memory.
+ * that hold a set bit take up memory, and no more of them than a limit, so that
+ * a small hostile file which claims to be huge cannot fill the host's memory.
  * One thread at a time.
  */
 #ifndef QED_USED_H
@@ -28,8 +28,8 @@ int qed_used_init(struct qed_used *used, uint64_t n);
 void qed_used_fini(struct qed_used *used);
 
 /*
- * No more than about `nclusters` are going to be in use: much less memory will do
- * than the 256 MiB at most that there are without this.
+ * No more than about `nclusters` are going to be in use: much less memory will
+ * do than the 256 MiB at most that there are without this.
  */
 void qed_used_limit(struct qed_used *used, uint64_t nclusters);
 
@@ -58,8 +58,8 @@ static inline int qed_used_mark(struct qed_used *used, uint64_t cluster)
 }
 
 /*
- * Marks the `n` clusters from `first` on, all below n, up to the first that was in
- * use already: how many, or -EFBIG.
+ * Marks the `n` clusters from `first` on, all below n, up to the first that was
+ * in use already: how many, or -EFBIG.
  */
 int64_t qed_used_mark_run(struct qed_used *used, uint64_t first, uint64_t n);
 
@@ -85,8 +85,8 @@ uint64_t qed_used_find_run(const struct qed_used *used, uint64_t from,
 			   uint64_t n);
 
 /*
- * The last place from which on `n` clusters before `high` are free; `low` if not
- * so many are behind it.
+ * The last place from which on `n` clusters before `high` are free; `low` if
+ * not so many are behind it.
  */
 uint64_t qed_used_room(const struct qed_used *used, uint64_t low, uint64_t high,
 		       uint64_t n);

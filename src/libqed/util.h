@@ -46,8 +46,8 @@ void qed_log_write(const struct qed_log *log, enum qed_log_level level,
 	__attribute__((format(printf, 3, 4)));
 
 /*
- * An error that is about a file: logs "PATH: message".  `err`, -errno, says it where
- * there is no memory for more.
+ * An error that is about a file: logs "PATH: message".  `err`, -errno, says it
+ * where there is no memory for more.
  */
 void qed_refusev(const struct qed_log *log, const char *path, int err,
 		 const char *format, va_list args)
@@ -55,8 +55,8 @@ void qed_refusev(const struct qed_log *log, const char *path, int err,
 
 /*
  * Total parts of a scatter list.  qed_iov_slice() stores the parts of the bytes
- * [skip, skip + len) of `iov` in `out` (room for `iovcnt` parts) and returns how
- * many; the caller knows that the list is long enough.
+ * [skip, skip + len) of `iov` in `out` (room for `iovcnt` parts) and returns
+ * how many; the caller knows that the list is long enough.
  */
 uint64_t qed_iov_bytes(const struct iovec *iov, int iovcnt);
 int qed_iov_slice(const struct iovec *iov, int iovcnt, uint64_t skip,

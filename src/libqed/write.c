@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * Writes, and what is like them: zeroing and preallocation.  One cursor walks the
- * range.  Where clusters exist it starts a write in place; where they don't, one
- * into new clusters (fresh.c).  Whenever something has to be waited for, the
- * cursor stops with nothing held, and looks again when it is woken.
+ * Writes, and what is like them: zeroing and preallocation.  One cursor walks
+ * the range.  Where clusters exist it starts a write in place; where they
+ * don't, one into new clusters (fresh.c).  Whenever something has to be waited
+ * for, the cursor stops with nothing held, and looks again when it is woken.
  */
 #include "config.h"
 
@@ -129,8 +129,8 @@ static int write_in_place(struct qed_write *write, uint64_t file_off,
 /* --- the cursor ----------------------------------------------------------- */
 
 /*
- * Whole clusters (the disk's last one may be cut short) among the `len` bytes at
- * offset `pos` of the write, which is the start of a cluster.
+ * Whole clusters (the disk's last one may be cut short) among the `len` bytes
+ * at offset `pos` of the write, which is the start of a cluster.
  */
 static uint64_t whole_clusters(const struct qed_write *write, uint64_t pos,
 			       uint64_t len)
@@ -153,8 +153,8 @@ static bool cluster_is_zero(const struct qed_write *write, uint64_t pos)
 }
 
 /*
- * How many whole clusters at the cursor are to be unmapped.  If none, *len is cut
- * to the bytes before the next one that may be.
+ * How many whole clusters at the cursor are to be unmapped.  If none, *len is
+ * cut to the bytes before the next one that may be.
  */
 static uint64_t zero_run(const struct qed_write *write, uint64_t *len)
 {
@@ -326,9 +326,9 @@ static int check_writable(const struct qed_image *image)
 }
 
 /*
- * Who has asked for a flush will ask again: let the host begin with what comes in
- * large writes, so that the disk works meanwhile.  Not for small ones, which may be
- * overwritten before, and not for ever.
+ * Who has asked for a flush will ask again: let the host begin with what comes
+ * in large writes, so that the disk works meanwhile.  Not for small ones, which
+ * may be overwritten before, and not for ever.
  */
 static void write_behind(struct qed_image *image, uint64_t len)
 {

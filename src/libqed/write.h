@@ -29,8 +29,8 @@ struct qed_write {
 };
 
 /*
- * The parts of the next `len` bytes at the cursor: how many; into `out` if it is
- * not null.
+ * The parts of the next `len` bytes at the cursor: how many; into `out` if it
+ * is not null.
  */
 int qed_write_parts(const struct qed_write *write, uint64_t len,
 		    struct iovec *out);

@@ -277,8 +277,8 @@ static void begin_layer(const struct check_request *request, const char *file,
 }
 
 /*
- * The file behind `file`, to be freed, or null at the end of the chain or if that
- * is raw, which has nothing to check.
+ * The file behind `file`, to be freed, or null at the end of the chain or if
+ * that is raw, which has nothing to check.
  */
 static char *next_layer(const struct check_request *request, const char *file)
 {

@@ -95,8 +95,9 @@ static int set_option(struct commit_request *request, int c, const char *next)
 }
 
 /*
- * qemu-img's -d has no argument, and there is one file: so of two names the one that
- * follows a bare -d is its argument.  Returns how many are left, the file first.
+ * qemu-img's -d has no argument, and there is one file: so of two names the one
+ * that follows a bare -d is its argument.  Returns how many are left, the file
+ * first.
  */
 static int take_then(struct commit_request *request, char **names, int n)
 {

@@ -18,8 +18,8 @@ struct qedimg_common {
 };
 
 /*
- * For a command's own table of long options; of -f, -h, -p, -q and -U it puts those
- * that it has into its string.
+ * For a command's own table of long options; of -f, -h, -p, -q and -U it puts
+ * those that it has into its string.
  */
 #define QEDIMG_OPTION_OUTPUT   256
 #define QEDIMG_OPTION_PROGRESS 257
@@ -34,8 +34,8 @@ struct qedimg_common {
 extern const struct option qedimg_disk_options[];
 
 /*
- * Takes one of them from getopt: 0, or -EINVAL if it is none, or has a value that is
- * not known, after a message.
+ * Takes one of them from getopt: 0, or -EINVAL if it is none, or has a value
+ * that is not known, after a message.
  */
 int qedimg_common_option(struct qedimg_common *common, int c);
 

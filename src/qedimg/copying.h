@@ -15,9 +15,9 @@ struct qedimg_copying {
 int qedimg_check_format(const char *file, const char *what, const char *format);
 
 /*
- * Opens the sources, or takes standard input for "-", and says so in *options.  The
- * format is common's, by default qed; of standard input only raw.  0, or -errno after
- * a message; qedimg_copying_close() is due in either case.
+ * Opens the sources, or takes standard input for "-", and says so in *options.
+ * The format is common's, by default qed; of standard input only raw.  0, or
+ * -errno after a message; qedimg_copying_close() is due in either case.
  */
 int qedimg_copying_open(struct qedimg_copying *copying,
 			const struct qedimg_common *common, char **names,

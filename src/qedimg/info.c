@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * qedimg info: what an image says about itself, in qemu-img's words and keys
- * where the meaning is the same.  Nothing that the image names is opened, unless
- * --backing-chain asks for it.
+ * where the meaning is the same.  Nothing that the image names is opened,
+ * unless --backing-chain asks for it.
  */
 #include "config.h"
 

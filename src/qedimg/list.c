@@ -51,8 +51,8 @@ static bool is_read_only(const char *options)
 
 /*
  * Takes a line apart, in place: ID, parent, device, root, mountpoint, options,
- * any number of fields, "-", type, source, options of the file system.  False if
- * it is no mount of qedfs.
+ * any number of fields, "-", type, source, options of the file system.  False
+ * if it is no mount of qedfs.
  */
 static bool parse_mount(char *line, struct mount *mount)
 {

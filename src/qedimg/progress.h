@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * How a job's progress is shown, and how it is stopped: one for each run of a
- * command that takes long.  SIGUSR1 prints one line, SIGINT and SIGTERM make the job
- * end in order; a second one of these ends the program at once.
+ * command that takes long.  SIGUSR1 prints one line, SIGINT and SIGTERM make
+ * the job end in order; a second one of these ends the program at once.
  */
 #ifndef QEDIMG_PROGRESS_H
 #define QEDIMG_PROGRESS_H
@@ -19,8 +19,8 @@ enum qedimg_progress_form {
 int qedimg_progress_parse(const char *text, enum qedimg_progress_form *form);
 
 /*
- * Sets up the signals and returns the job to hand to the library; its progress is
- * in bytes.  There is one at a time, and it is static.
+ * Sets up the signals and returns the job to hand to the library; its progress
+ * is in bytes.  There is one at a time, and it is static.
  */
 const struct qed_job *qedimg_progress_start(enum qedimg_progress_form form);
 

@@ -44,7 +44,8 @@ int qedimg_usage_error(const struct qedimg_command *command);
 
 /*
  * create.c: reads the argument of an -o that may hold a geometry alone, and
- * changes it.  What is not given stays as it is.  0, or -EINVAL after a message.
+ * changes it.  What is not given stays as it is.  0, or -EINVAL after a
+ * message.
  */
 int qedimg_read_geometry(const char *file, char *list, uint32_t *cluster_size,
 			 uint32_t *table_size);

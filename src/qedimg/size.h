@@ -6,10 +6,11 @@
 #include <stdint.h>
 
 /*
- * Reads a size as qemu-img does: a decimal number of bytes, or of units where
- * a suffix says so (b, k, M, G, T, P, E in either case: powers of 1024), then
+ * Reads a size as qemu-img does: a decimal number of bytes, or of units where a
+ * suffix says so (b, k, M, G, T, P, E in either case: powers of 1024), then
  * also with a fraction, rounded to the nearest byte; or a hexadecimal number of
- * bytes (0x...).  0 with *size at most 2^63 - 1, -EINVAL, or -ERANGE if greater.
+ * bytes (0x...).  0 with *size at most 2^63 - 1, -EINVAL, or -ERANGE if
+ * greater.
  */
 int qedimg_parse_size(const char *text, uint64_t *size);
 
