@@ -487,11 +487,12 @@ static void cancel_at_each_step(bool in_place)
 		struct run run;
 
 		do {
+			at++;
 			run = (struct run){ .format = formats[i % 2],
 					    .nworkers = i / 2 ? MANY : 1,
 					    .in_place = in_place,
 					    .rng = { at },
-					    .cancel_at = ++at };
+					    .cancel_at = at };
 		} while (cancel_one(&run, at / CLUSTER % 2));
 		assert_true(at > 2);
 	}
