@@ -12,8 +12,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
-
-#define BUF_ALIGN 4096u
+#include <sys/mman.h>
 
 struct slot {
 	struct qed_io io;		/* first, for read_over() */
@@ -114,9 +113,11 @@ int qed_fetch_init(struct qed_fetch *fetch)
 
 	if (!state)
 		return -ENOMEM;
-	state->bufs = aligned_alloc(BUF_ALIGN,
-				    QED_FETCH_DEPTH * QED_FETCH_BYTES);
-	if (!state->bufs) {
+	/* Not by malloc(): of a small image only a little of it is ever touched. */
+	state->bufs = mmap(NULL, QED_FETCH_DEPTH * QED_FETCH_BYTES,
+			   PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS,
+			   -1, 0);
+	if (state->bufs == MAP_FAILED) {
 		free(state);
 		return -ENOMEM;
 	}
@@ -138,7 +139,7 @@ void qed_fetch_fini(struct qed_fetch *fetch)
 		take(state);
 	pthread_cond_destroy(&state->news);
 	pthread_mutex_destroy(&state->lock);
-	free(state->bufs);
+	munmap(state->bufs, QED_FETCH_DEPTH * QED_FETCH_BYTES);
 	free(state);
 	fetch->state = NULL;
 }

@@ -45,7 +45,15 @@ built() (
 : "${WAITFOR:=$(built tests/system/waitfor)}"
 export QEDFS QEDIMG MKIMAGE RANDOMIO FILEOP LEAKS WAITFOR
 
-TMP=$(mktemp -d "${QED_TEST_DIR:-${TMPDIR:-/tmp}}/qed-test.XXXXXX")
+# Where in_memory=yes was said before this file was read, the test's files lie in
+# memory if there is room: it would wait for the disk for nothing.
+parent=${QED_TEST_DIR:-${TMPDIR:-/tmp}}
+if [ "${in_memory-}" = yes ] && [ -z "${QED_TEST_DIR-}" ] &&
+   [ -w /dev/shm ] &&
+   [ "$(df --output=avail -k /dev/shm | tail -n 1)" -ge 2097152 ]; then
+	parent=/dev/shm
+fi
+TMP=$(mktemp -d "$parent/qed-test.XXXXXX")
 TMP=$(cd "$TMP" && pwd -P)
 export TMP
 cleanups=$TMP/.cleanups

@@ -11,6 +11,7 @@
 #include "../lib/fake-engine.h"
 #include "format.h"
 #include "../lib/rng.h"
+#include "../lib/scratch.h"
 #include "../lib/walk.h"
 
 #include <errno.h>
@@ -30,7 +31,6 @@
 #define ROUNDS    300u
 #define ROUNDS_TSAN 60u
 
-static char dir[200];
 static char last_message[300];
 
 /* --- images --------------------------------------------------------------------- */
@@ -462,22 +462,8 @@ static void test_no_punch(void **state)
 
 static int enter(void **state)
 {
-	const char *parent = getenv("TMPDIR");
-
 	(void)state;
-	/* In memory where there is such a place: it syncs a lot. */
-	if (access("/dev/shm", W_OK) == 0)
-		parent = "/dev/shm";
-	snprintf(dir, sizeof(dir), "%s/unit-compact.XXXXXX",
-		 parent ? parent : "/tmp");
-	return mkdtemp(dir) ? chdir(dir) : -1;
-}
-
-static int leave(void **state)
-{
-	(void)state;
-	unlink(IMAGE);
-	return chdir("/") == 0 ? rmdir(dir) : -1;
+	return scratch_enter("unit-compact");
 }
 
 int main(void)
@@ -487,5 +473,5 @@ int main(void)
 		cmocka_unit_test(test_no_punch),
 	};
 
-	return cmocka_run_group_tests(tests, enter, leave);
+	return cmocka_run_group_tests(tests, enter, NULL);
 }
