@@ -3,6 +3,7 @@
 # qedimg check: finds and names every kind of damage at every place, mends it so
 # that QEMU agrees, and touches nothing of the disk that it does not list.
 
+in_memory=yes
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 : "${MEASURE:=$(built tests/system/measure)}"

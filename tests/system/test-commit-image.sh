@@ -4,6 +4,7 @@
 # qedimg commit against qemu-img commit: the receiving file gets the same bytes, the
 # image shows the same disk, and is emptied, kept or deleted.
 
+in_memory=yes
 . "$(dirname "$0")/functions.sh"
 
 requires "$QEDIMG" qemu-img qemu-io jq "$WAITFOR"

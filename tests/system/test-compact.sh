@@ -4,6 +4,7 @@
 # is free afterwards, the disk is the same, and QEMU agrees; whatever stops it, it
 # goes on when it is run again; what it cannot do it leaves alone.
 
+in_memory=yes
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 : "${MEASURE:=$(built tests/system/measure)}"

@@ -3,6 +3,7 @@
 #
 # qedimg compare against qemu-img compare: messages and exit status.
 
+in_memory=yes
 . "$(dirname "$0")/functions.sh"
 
 requires "$QEDIMG" qemu-img qemu-io jq

@@ -96,7 +96,7 @@ mknod node b $number
 cp stale.img "$device"
 for options in '' -n -U '-n -U' '-n -O qed -U'; do
 	for target in node "$device"; do
-		[ $target = node ] && source=$device || source=node
+		[ "$target" = node ] && source=$device || source=node
 		status=0
 		# shellcheck disable=SC2086
 		"$QEDIMG" convert -f raw $options "$source" "$target" \

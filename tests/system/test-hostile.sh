@@ -3,6 +3,7 @@
 # qedimg info and check of a file from somebody else: they read that file and no
 # other, whatever it names, and cost little memory and time, whatever it claims.
 
+in_memory=yes
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 : "${MEASURE:=$(built tests/system/measure)}"

@@ -4,6 +4,7 @@
 # What qedimg info counts, and what it says of a backing chain, against qemu-img
 # and against what was written; hostile images cost neither time nor memory.
 
+in_memory=yes
 . "$(dirname "$0")/functions.sh"
 
 requires "$QEDIMG" "$LEAKS" qemu-img qemu-io jq

@@ -4,6 +4,7 @@
 # one clear line of their own, quickly and without much memory; in images that
 # open, damage is confined to the disk ranges that need it.
 
+in_memory=yes
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 need_root

@@ -4,6 +4,7 @@
 # qedimg map against qemu-img map, byte for byte, on every shape of chain; then
 # what only qedimg draws.
 
+in_memory=yes
 . "$(dirname "$0")/functions.sh"
 
 requires "$QEDIMG" qemu-img qemu-io script

@@ -4,6 +4,7 @@
 # qedimg measure: for raw copies the same as qemu-img measure; for QED copies,
 # which qemu-img cannot measure, what the copies that QEMU makes come to.
 
+in_memory=yes
 . "$(dirname "$0")/functions.sh"
 
 requires "$QEDIMG" qemu-img qemu-io jq

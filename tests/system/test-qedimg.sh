@@ -4,6 +4,7 @@
 # qedimg create and info against qemu-img: what one makes the other reads, both
 # say the same of the same image, and both read sizes the same way.
 
+in_memory=yes
 . "$(dirname "$0")/functions.sh"
 
 requires "$QEDIMG" qemu-img qemu-io jq

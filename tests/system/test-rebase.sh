@@ -3,6 +3,7 @@
 #
 # qedimg rebase against qemu-img rebase: the disk stays, the header says the same.
 
+in_memory=yes
 . "$(dirname "$0")/functions.sh"
 
 requires "$QEDIMG" qemu-img qemu-io jq "$WAITFOR"
