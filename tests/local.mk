@@ -62,14 +62,16 @@ counted_sources = \
 %C%_unit_unit_create_SOURCES = %D%/unit/unit-create.c $(creating_sources)
 %C%_unit_unit_engine_SOURCES = %D%/unit/unit-engine.c $(fake_engine_sources)
 %C%_unit_unit_fetch_SOURCES = %D%/unit/unit-fetch.c $(fake_engine_sources)
-%C%_unit_unit_lend_SOURCES = %D%/unit/unit-lend.c $(fake_engine_sources)
+%C%_unit_unit_lend_SOURCES = %D%/unit/unit-lend.c $(creating_sources) \
+	$(fake_engine_sources)
 %C%_unit_unit_overlay_SOURCES = %D%/unit/unit-overlay.c $(creating_sources)
 %C%_unit_unit_preallocation_SOURCES = \
 	%D%/unit/unit-preallocation.c \
 	$(fake_engine_sources)
 %C%_unit_unit_scan_SOURCES = %D%/unit/unit-scan.c $(fake_engine_sources)
 %C%_unit_unit_snapshot_SOURCES = %D%/unit/unit-snapshot.c $(fake_engine_sources)
-%C%_unit_unit_spare_SOURCES = %D%/unit/unit-spare.c $(fake_engine_sources)
+%C%_unit_unit_spare_SOURCES = %D%/unit/unit-spare.c $(creating_sources) \
+	$(fake_engine_sources)
 %C%_unit_unit_stats_SOURCES = %D%/unit/unit-stats.c $(fake_engine_sources)
 %C%_unit_unit_syncs_SOURCES = %D%/unit/unit-syncs.c $(counted_sources)
 %C%_unit_unit_writes_SOURCES = %D%/unit/unit-writes.c $(counted_sources)

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "../lib/calls.h"
+#include "../lib/creating.h"
 #include "image.h"
 
 #include <errno.h>
@@ -25,7 +26,6 @@
 #define BASE    "base.raw"
 #define SYS_CACHESTAT 451		/* Linux 6.5 */
 
-static char dir[200];
 static struct qed_image *image;
 static uint8_t bytes[NBYTES], got[NBYTES];
 
@@ -45,22 +45,9 @@ static int make_base(void)
 	return close(fd) == 0 && n == (ssize_t)BASE_SIZE ? 0 : -1;
 }
 
-static int enter_dir(void **state)
+static int enter(void **state)
 {
-	const char *parent = getenv("TMPDIR");
-
-	(void)state;
-	snprintf(dir, sizeof(dir), "%s/unit-lend.XXXXXX",
-		 parent ? parent : "/tmp");
-	return mkdtemp(dir) && chdir(dir) == 0 ? make_base() : -1;
-}
-
-static int leave_dir(void **state)
-{
-	(void)state;
-	unlink(TOP);
-	unlink(BASE);
-	return chdir("/") == 0 ? rmdir(dir) : -1;
+	return creating_enter(state) == 0 ? make_base() : -1;
 }
 
 static void open_image(bool writable)
@@ -73,7 +60,7 @@ static void open_image(bool writable)
 	assert_int_equal(qed_image_open(TOP, &options, &image), 0);
 }
 
-static void create(const char *backing)
+static void create_top(const char *backing)
 {
 	const struct qed_create_options options = {
 		.virtual_size = SIZE,
@@ -145,7 +132,7 @@ static void lends_not(uint64_t off, uint64_t len)
 static void neighbours(void **state)
 {
 	(void)state;
-	create(NULL);
+	create_top(NULL);
 	put(0, 4 * CLUSTER);
 	lends(0, 4 * CLUSTER, 1, bytes);
 	lends(1000, CLUSTER, 1, bytes + 1000);
@@ -161,7 +148,7 @@ static void scattered(void **state)
 	const uint64_t n = QED_LOAN_PARTS;
 
 	(void)state;
-	create(NULL);
+	create_top(NULL);
 	for (uint64_t i = n + 1; i-- > 0;)
 		put(i * CLUSTER, CLUSTER);
 	for (uint64_t i = 0; i <= n; i++)
@@ -178,7 +165,7 @@ static void not_data(void **state)
 	struct call call;
 
 	(void)state;
-	create(NULL);
+	create_top(NULL);
 	put(0, 2 * CLUSTER);
 	put(3 * CLUSTER, CLUSTER);
 	lends_not(0, 3 * CLUSTER);	/* not allocated */
@@ -201,7 +188,7 @@ static void chain(void **state)
 	struct call call;
 
 	(void)state;
-	create(BASE);
+	create_top(BASE);
 	memset(wanted, 'b', sizeof(wanted));
 	lends(BASE_SIZE - 1000, 1000, 1, wanted);
 	lends_not(BASE_SIZE - 1000, 1001); /* from there on zeroes */
@@ -223,7 +210,7 @@ static void not_in_memory(void **state)
 	int fd;
 
 	(void)state;
-	create(NULL);
+	create_top(NULL);
 	put(0, 4 * CLUSTER);
 	close_image();
 	open_image(false);
@@ -250,7 +237,7 @@ static void kept(void **state)
 	struct call call;
 
 	(void)state;
-	create(NULL);
+	create_top(NULL);
 	put(0, 8 * CLUSTER);
 	flush();
 	assert_true(qed_lend(image, 0, 8 * CLUSTER, &loan));
@@ -273,7 +260,7 @@ static void counted(void **state)
 	struct qed_loan loan;
 
 	(void)state;
-	create(NULL);
+	create_top(NULL);
 	put(0, CLUSTER);
 	qed_image_get_stats(image, &before);
 	lends(0, CLUSTER, 1, bytes);
@@ -303,5 +290,5 @@ int main(void)
 		printf("skipped: this kernel does not say what it has cached\n");
 		return 77;
 	}
-	return cmocka_run_group_tests(tests, enter_dir, leave_dir);
+	return cmocka_run_group_tests(tests, enter, creating_leave);
 }

@@ -7,6 +7,7 @@
 #include "config.h"
 
 #include "../lib/calls.h"
+#include "../lib/creating.h"
 #include "image.h"
 #include "spare.h"
 
@@ -73,7 +74,6 @@ int __wrap_posix_memalign(void **memory, size_t alignment, size_t size)
 	return __real_posix_memalign(memory, alignment, size);
 }
 
-static char dir[200];
 static struct qed_image *image;
 static uint8_t bufs[DEPTH][CLUSTER];
 
@@ -91,7 +91,7 @@ static int make_base(void)
 	return ret;
 }
 
-static int create(const char *backing)
+static int create_top(const char *backing)
 {
 	const struct qed_create_options options = {
 		.virtual_size = SIZE,
@@ -102,22 +102,9 @@ static int create(const char *backing)
 	return qed_image_create(TOP, &options);
 }
 
-static int enter_dir(void **state)
+static int enter(void **state)
 {
-	const char *parent = getenv("TMPDIR");
-
-	(void)state;
-	snprintf(dir, sizeof(dir), "%s/unit-spare.XXXXXX",
-		 parent ? parent : "/tmp");
-	return mkdtemp(dir) && chdir(dir) == 0 ? make_base() : -1;
-}
-
-static int leave_dir(void **state)
-{
-	(void)state;
-	unlink(TOP);
-	unlink(BASE);
-	return chdir("/") == 0 ? rmdir(dir) : -1;
+	return creating_enter(state) == 0 ? make_base() : -1;
 }
 
 /*
@@ -201,7 +188,7 @@ static void run_at_once(void)
 static void at_once(void **state)
 {
 	(void)state;
-	assert_int_equal(create(NULL), 0);
+	assert_int_equal(create_top(NULL), 0);
 	open_image(false);
 	run_at_once();
 	close_image();
@@ -210,7 +197,7 @@ static void at_once(void **state)
 static void copy_at_once(void **state)
 {
 	(void)state;
-	assert_int_equal(create(BASE), 0);
+	assert_int_equal(create_top(BASE), 0);
 	open_image(false);
 	run_at_once();
 	close_image();
@@ -236,7 +223,7 @@ static void run_slowly(void)
 static void slowly(void **state)
 {
 	(void)state;
-	assert_int_equal(create(NULL), 0);
+	assert_int_equal(create_top(NULL), 0);
 	open_image(true);
 	run_slowly();
 	close_image();
@@ -245,7 +232,7 @@ static void slowly(void **state)
 static void copy_slowly(void **state)
 {
 	(void)state;
-	assert_int_equal(create(BASE), 0);
+	assert_int_equal(create_top(BASE), 0);
 	open_image(true);
 	run_slowly();
 	close_image();
@@ -365,7 +352,7 @@ static void threads(void **state)
 	qed_spares_fini(&shared);
 }
 
-#define TEST(name) cmocka_unit_test_setup_teardown(name, enter_dir, leave_dir)
+#define TEST(name) cmocka_unit_test_setup_teardown(name, enter, creating_leave)
 
 int main(void)
 {
