@@ -207,9 +207,14 @@ static void freeze(const struct snapshot *s)
 	struct stat st;
 
 	if (s->flags & QED_SNAPSHOT_KEEP_MODE || fstat(fd, &st) < 0 ||
-	    S_ISBLK(st.st_mode) || !(st.st_mode & 0222))
+	    !(st.st_mode & 0222))
 		return;
-	if (fchmod(fd, st.st_mode & 07555) < 0)
+	/* What its node permits is the system's, and as before after a boot. */
+	if (S_ISBLK(st.st_mode))
+		qed_log_write(s->log, QED_LOG_WARNING,
+			      "%s: a device keeps its write permission: do not "
+			      "write to it any more", s->path);
+	else if (fchmod(fd, st.st_mode & 07555) < 0)
 		warn(s, "write permission cannot be taken away", errno);
 	else if (fsync(fd) < 0)
 		warn(s, "a power cut may give write permission back", errno);

@@ -5,6 +5,8 @@
 
 . "$(dirname "$0")/functions.sh"
 
+need_root
+need_loop
 requires "$QEDIMG" qemu-img qemu-io jq
 
 mkdir "$TMP/work" "$TMP/work/sub" "$TMP/work/mnt"
@@ -133,6 +135,22 @@ snapshot s2.qed s3.qed
 	fail "the chain is not 4 long"
 qemu_do s3.qed qed 'read -P 3 0 1M'
 [ "$("$QEDIMG" snapshot --force s3.qed s4.qed | wc -l)" -eq 1 ] || fail "no line"
+
+# ---- a device ----
+
+"$QEDIMG" create -q plain.qed 4M
+qemu_do plain.qed qed 'write -P 9 1M 100k'
+cp plain.qed plain.dev
+truncate -s 8M plain.dev
+device=$(attach_loop plain.dev)
+mode=$(stat -c %A "$device")
+"$QEDIMG" snapshot -q "$device" device.qed 2>../err || fail "$(cat ../err)"
+grep -q "$device: a device keeps its write permission" ../err ||
+	fail "of a device: $(cat ../err)"
+[ "$(stat -c %A "$device")" = "$mode" ] || fail "the device's mode changed"
+"$QEDIMG" compare -q device.qed plain.qed || fail "over a device"
+snapshot --keep-mode --force "$device" device.qed
+detach_loop "$device"
 
 # ---- refused ----
 
