@@ -301,6 +301,12 @@ sound t.qed
 qemu-img convert -f qed -O raw long.qed theirs.raw
 same_disk t.qed theirs.raw
 refused 'too small' -n -O qed long.qed empty.qed
+# Before anything is repaired, as the end of a target that was not closed would be.
+cp empty.qed unclean.qed
+put_le 64 unclean.qed 16 2
+cp unclean.qed before.qed
+refused 'too small' -n -O qed long.qed unclean.qed
+cmp -s before.qed unclean.qed || fail "a target that was refused has been changed"
 refused 'too small' -n long.qed odd-512.raw
 refused 'No such file' -n long.qed missing.raw
 refused 'No such file' -n -O qed long.qed missing.qed
