@@ -29,14 +29,13 @@ unit_programs = \
 	%D%/unit/unit-util \
 	%D%/unit/unit-writes
 
-creating_sources = \
-	%D%/lib/creating.c \
-	%D%/lib/creating.h
-
-# The engine, and what else the tests below share.
-fake_engine_sources = \
+# The engine, and what else tests share: each program takes what it needs.
+check_LIBRARIES = %D%/lib/libtest.a
+%C%_lib_libtest_a_SOURCES = \
 	%D%/lib/calls.c \
 	%D%/lib/calls.h \
+	%D%/lib/creating.c \
+	%D%/lib/creating.h \
 	%D%/lib/events.c \
 	%D%/lib/events.h \
 	%D%/lib/fake-engine.c \
@@ -51,28 +50,10 @@ fake_engine_sources = \
 	%D%/lib/state.c \
 	%D%/lib/walk.c \
 	%D%/lib/walk.h
+
 counted_sources = \
 	%D%/lib/counted.c \
-	%D%/lib/counted.h \
-	$(fake_engine_sources)
-%C%_unit_unit_async_SOURCES = %D%/unit/unit-async.c $(fake_engine_sources)
-%C%_unit_unit_commit_SOURCES = %D%/unit/unit-commit.c $(fake_engine_sources)
-%C%_unit_unit_compact_SOURCES = %D%/unit/unit-compact.c $(fake_engine_sources)
-%C%_unit_unit_convert_SOURCES = %D%/unit/unit-convert.c $(fake_engine_sources)
-%C%_unit_unit_create_SOURCES = %D%/unit/unit-create.c $(creating_sources)
-%C%_unit_unit_engine_SOURCES = %D%/unit/unit-engine.c $(fake_engine_sources)
-%C%_unit_unit_fetch_SOURCES = %D%/unit/unit-fetch.c $(fake_engine_sources)
-%C%_unit_unit_lend_SOURCES = %D%/unit/unit-lend.c $(creating_sources) \
-	$(fake_engine_sources)
-%C%_unit_unit_overlay_SOURCES = %D%/unit/unit-overlay.c $(creating_sources)
-%C%_unit_unit_preallocation_SOURCES = \
-	%D%/unit/unit-preallocation.c \
-	$(fake_engine_sources)
-%C%_unit_unit_scan_SOURCES = %D%/unit/unit-scan.c $(fake_engine_sources)
-%C%_unit_unit_snapshot_SOURCES = %D%/unit/unit-snapshot.c $(fake_engine_sources)
-%C%_unit_unit_spare_SOURCES = %D%/unit/unit-spare.c $(creating_sources) \
-	$(fake_engine_sources)
-%C%_unit_unit_stats_SOURCES = %D%/unit/unit-stats.c $(fake_engine_sources)
+	%D%/lib/counted.h
 %C%_unit_unit_syncs_SOURCES = %D%/unit/unit-syncs.c $(counted_sources)
 %C%_unit_unit_writes_SOURCES = %D%/unit/unit-writes.c $(counted_sources)
 
@@ -97,10 +78,11 @@ endif
 
 # What an automake variable does not name otherwise: each program of the lists
 # here is built from its namesake .c file, and linked with this.
-LDADD = libqed-core.la $(CMOCKA_LIBS)
+LDADD = %D%/lib/libtest.a libqed-core.la $(CMOCKA_LIBS)
 
 # --- the library against failing operations and power cuts ---------------------
 
+library_ldadd = %D%/lib/libtest.a libqed-core.la
 LIBRARY_TESTS = \
 	%D%/crash/explorer \
 	%D%/fault/test-fault
@@ -110,11 +92,9 @@ LIBRARY_TESTS = \
 	%D%/crash/files.c \
 	%D%/crash/history.c \
 	%D%/crash/verify.c \
-	%D%/crash/workload.c \
-	$(fake_engine_sources)
-%C%_crash_explorer_LDADD = libqed-core.la
-%C%_fault_test_fault_SOURCES = %D%/fault/test-fault.c $(fake_engine_sources)
-%C%_fault_test_fault_LDADD = libqed-core.la
+	%D%/crash/workload.c
+%C%_crash_explorer_LDADD = $(library_ldadd)
+%C%_fault_test_fault_LDADD = $(library_ldadd)
 
 # --- whole-image jobs against failing operations and power cuts ------------------
 
@@ -127,7 +107,9 @@ job_programs = \
 	%D%/jobs/job-resize \
 	%D%/jobs/job-snapshot
 
-job_sources = \
+# What they have in common: the frame, with main().
+check_LIBRARIES += %D%/jobs/libjobs.a
+%C%_jobs_libjobs_a_SOURCES = \
 	%D%/jobs/controls.c \
 	%D%/jobs/cuts.c \
 	%D%/jobs/deeds.c \
@@ -140,28 +122,22 @@ job_sources = \
 	%D%/jobs/judge.c \
 	%D%/jobs/scene.c \
 	%D%/jobs/snapshot.c \
-	%D%/jobs/trial.c \
-	$(fake_engine_sources)
+	%D%/jobs/trial.c
+job_ldadd = %D%/jobs/libjobs.a $(library_ldadd)
 # What deeds.c sees.
 job_ldflags = $(AM_LDFLAGS) -Wl,--wrap=linkat -Wl,--wrap=renameat \
 	-Wl,--wrap=renameat2 -Wl,--wrap=unlink -Wl,--wrap=fchmod -Wl,--wrap=fsync
-%C%_jobs_job_check_SOURCES = %D%/jobs/job-check.c $(job_sources)
-%C%_jobs_job_check_LDADD = libqed-core.la
+%C%_jobs_job_check_LDADD = $(job_ldadd)
 %C%_jobs_job_check_LDFLAGS = $(job_ldflags)
-%C%_jobs_job_commit_SOURCES = %D%/jobs/job-commit.c $(job_sources)
-%C%_jobs_job_commit_LDADD = libqed-core.la
+%C%_jobs_job_commit_LDADD = $(job_ldadd)
 %C%_jobs_job_commit_LDFLAGS = $(job_ldflags)
-%C%_jobs_job_compact_SOURCES = %D%/jobs/job-compact.c $(job_sources)
-%C%_jobs_job_compact_LDADD = libqed-core.la
+%C%_jobs_job_compact_LDADD = $(job_ldadd)
 %C%_jobs_job_compact_LDFLAGS = $(job_ldflags)
-%C%_jobs_job_rebase_SOURCES = %D%/jobs/job-rebase.c $(job_sources)
-%C%_jobs_job_rebase_LDADD = libqed-core.la
+%C%_jobs_job_rebase_LDADD = $(job_ldadd)
 %C%_jobs_job_rebase_LDFLAGS = $(job_ldflags)
-%C%_jobs_job_resize_SOURCES = %D%/jobs/job-resize.c $(job_sources)
-%C%_jobs_job_resize_LDADD = libqed-core.la
+%C%_jobs_job_resize_LDADD = $(job_ldadd)
 %C%_jobs_job_resize_LDFLAGS = $(job_ldflags)
-%C%_jobs_job_snapshot_SOURCES = %D%/jobs/job-snapshot.c $(job_sources)
-%C%_jobs_job_snapshot_LDADD = libqed-core.la
+%C%_jobs_job_snapshot_LDADD = $(job_ldadd)
 %C%_jobs_job_snapshot_LDFLAGS = $(job_ldflags)
 
 LIBRARY_TESTS += $(job_programs)

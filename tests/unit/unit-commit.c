@@ -14,6 +14,7 @@
 
 #include "merge.h"
 
+#include "../lib/creating.h"
 #include "../lib/fake-engine.h"
 #include "../lib/walk.h"
 
@@ -30,7 +31,6 @@
 #define SMALL (UINT64_C(1) << 20)
 #define LARGE (UINT64_C(1) << 40)	/* looked at in 16 steps */
 
-static char dir[200];
 
 struct run {
 	bool swap;			/* the base, once the chain is open */
@@ -42,27 +42,6 @@ struct run {
 	char last[400];
 	struct fake *fake;
 };
-
-static int setup(void **state)
-{
-	const char *parent = getenv("TMPDIR");
-
-	(void)state;
-	snprintf(dir, sizeof(dir), "%s/unit-commit.XXXXXX",
-		 parent ? parent : "/tmp");
-	assert_non_null(mkdtemp(dir));
-	return chdir(dir);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	unlink(TOP);
-	unlink(BASE);
-	unlink(ASIDE);
-	assert_int_equal(chdir("/"), 0);
-	return rmdir(dir);
-}
 
 static void make_base(const char *format)
 {
@@ -218,8 +197,8 @@ static void another_file_is_left_alone(void **state)
 		struct run run = { .swap = true, .format = formats[i] };
 		uint64_t size;
 
-		teardown(NULL);
-		setup(NULL);
+		creating_leave(NULL);
+		creating_enter(NULL);
 		make_files(formats[i]);
 		size = file_size(BASE);
 		assert_int_equal(commit(&run), -ESTALE);
@@ -231,7 +210,7 @@ static void another_file_is_left_alone(void **state)
 	}
 }
 
-#define IN_DIR(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define IN_DIR(test) cmocka_unit_test_setup_teardown(test, creating_enter, creating_leave)
 
 int main(void)
 {

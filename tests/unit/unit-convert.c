@@ -15,6 +15,7 @@
 
 #include "convert.h"
 
+#include "../lib/creating.h"
 #include "../lib/fake-engine.h"
 #include "../lib/rng.h"
 #include "../lib/walk.h"
@@ -37,7 +38,6 @@
 
 static const char *const formats[] = { "raw", "qed" };
 
-static char dir[200];
 static uint8_t content[SIZE];		/* of the source, */
 static uint8_t before[SIZE];		/* and of a target that is there */
 static struct qed_image *source;
@@ -109,14 +109,10 @@ static void make_old_qed(void)
 
 static int setup(void **state)
 {
-	const char *parent = getenv("TMPDIR");
 	struct qed_open_options options;
 
-	(void)state;
-	snprintf(dir, sizeof(dir), "%s/unit-convert.XXXXXX",
-		 parent ? parent : "/tmp");
-	assert_non_null(mkdtemp(dir));
-	assert_int_equal(chdir(dir), 0);
+	if (creating_enter(state) < 0)
+		return -1;
 	make_source();
 	qed_open_options_init(&options);
 	options.flags = QED_OPEN_RAW;
@@ -128,14 +124,8 @@ static int setup(void **state)
 
 static int teardown(void **state)
 {
-	(void)state;
 	qed_image_close(source);
-	unlink("source.raw");
-	unlink("old.raw");
-	unlink("old.qed");
-	unlink(TARGET);
-	assert_int_equal(chdir("/"), 0);
-	return rmdir(dir);
+	return creating_leave(state);
 }
 
 static struct fake_verdict decide(void *opaque,

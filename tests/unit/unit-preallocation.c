@@ -13,6 +13,7 @@
 
 #include "create.h"
 
+#include "../lib/creating.h"
 #include "../lib/fake-engine.h"
 #include "../lib/walk.h"
 
@@ -31,7 +32,6 @@
 #define MIB     (UINT64_C(1) << 20)
 #define HUGE    (UINT64_C(1) << 40)
 
-static char dir[200];
 
 /* One image that is made. */
 struct run {
@@ -49,25 +49,6 @@ struct run {
 	_Atomic bool cancelled;
 	_Atomic unsigned errors;
 };
-
-static int setup(void **state)
-{
-	const char *parent = getenv("TMPDIR");
-
-	(void)state;
-	snprintf(dir, sizeof(dir), "%s/unit-preallocation.XXXXXX",
-		 parent ? parent : "/tmp");
-	assert_non_null(mkdtemp(dir));
-	return chdir(dir);
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	unlink(TARGET);
-	assert_int_equal(chdir("/"), 0);
-	return rmdir(dir);
-}
 
 static struct fake_verdict decide(void *opaque,
 				  const struct fake_record *record)
@@ -105,7 +86,7 @@ static bool cancelled(void *opaque)
 	return run->cancelled;
 }
 
-static int create(struct run *run)
+static int preallocate(struct run *run)
 {
 	const struct qed_job job = { .cancelled = cancelled, .opaque = run };
 	const struct qed_create_options options = {
@@ -205,7 +186,7 @@ static void clusters_have_their_place(void **state)
 		struct run run = { .how = (enum qed_preallocation)how };
 
 		put_old(how % 2);
-		assert_int_equal(create(&run), 0);
+		assert_int_equal(preallocate(&run), 0);
 		assert_int_equal(run.errors, 0);
 		assert_made(run.how);
 		/* Space is reserved by the host, zeroes are written. */
@@ -222,7 +203,7 @@ static void what_there_is_not_is_refused(void **state)
 
 	(void)state;
 	put_old(true);
-	assert_int_equal(create(&run), -EINVAL);
+	assert_int_equal(preallocate(&run), -EINVAL);
 	assert_int_equal(run.errors, 1);
 	assert_untouched(true);
 }
@@ -241,7 +222,7 @@ static bool fail_one(enum qed_preallocation how, unsigned n,
 	int ret;
 
 	put_old(n % 2);
-	ret = create(&run);
+	ret = preallocate(&run);
 	if (ret == 0) {
 		assert_int_equal(run.errors, 0);
 		assert_made(how);
@@ -285,7 +266,7 @@ static void cancelled_leaves_nothing(void **state)
 		int ret;
 
 		put_old(old);
-		ret = create(&run);
+		ret = preallocate(&run);
 		/* There is always one before the image gets its name. */
 		assert_true(run.cancelled || run.cancel_at > 1);
 		if (!run.cancelled) {
@@ -311,7 +292,7 @@ static void a_huge_one_can_be_cancelled(void **state)
 	/* A terabyte would be written if nobody asked on the way: fail by then. */
 	run.n = 1000;
 	run.verdict = (struct fake_verdict){ FAKE_FAIL, -EIO, 0 };
-	assert_int_equal(create(&run), -ECANCELED);
+	assert_int_equal(preallocate(&run), -ECANCELED);
 	assert_true(run.written >= 64 * MIB && run.written < 130 * MIB);
 	assert_int_equal(run.late, 0);
 	assert_untouched(true);
@@ -327,5 +308,5 @@ int main(void)
 		cmocka_unit_test(a_huge_one_can_be_cancelled),
 	};
 
-	return cmocka_run_group_tests(tests, setup, teardown);
+	return cmocka_run_group_tests(tests, creating_enter, creating_leave);
 }

@@ -13,6 +13,7 @@
 
 #include "snapshot.h"
 
+#include "../lib/creating.h"
 #include "../lib/fake-engine.h"
 
 #include <dirent.h>
@@ -28,7 +29,6 @@
 #define ASIDE "aside.qed"
 #define OLD   "somebody else's"
 
-static char dir[200];
 
 /* --- a host that can do less -------------------------------------------------------- */
 
@@ -188,27 +188,12 @@ static void assert_overlay(void)
 
 static int setup(void **state)
 {
-	const char *parent = getenv("TMPDIR");
-
-	(void)state;
 	no_tmpfile = no_noreplace = false;
 	nrefused = 0;
-	snprintf(dir, sizeof(dir), "%s/unit-snapshot.XXXXXX",
-		 parent ? parent : "/tmp");
-	assert_non_null(mkdtemp(dir));
-	assert_int_equal(chdir(dir), 0);
+	if (creating_enter(state) < 0)
+		return -1;
 	make_image(IMAGE, 2 << 20);
 	return 0;
-}
-
-static int teardown(void **state)
-{
-	(void)state;
-	unlink(IMAGE);
-	unlink(NEW);
-	unlink(ASIDE);
-	assert_int_equal(chdir("/"), 0);
-	return rmdir(dir);
 }
 
 /* --- the tests ---------------------------------------------------------------------- */
@@ -304,7 +289,7 @@ static void hosts_without_nameless_files_do(void **state)
 	assert_int_equal(nrefused, 3 + 3 + 2);
 }
 
-#define IN_DIR(test) cmocka_unit_test_setup_teardown(test, setup, teardown)
+#define IN_DIR(test) cmocka_unit_test_setup_teardown(test, setup, creating_leave)
 
 int main(void)
 {
