@@ -103,6 +103,8 @@ job_programs = \
 	%D%/jobs/job-check \
 	%D%/jobs/job-commit \
 	%D%/jobs/job-compact \
+	%D%/jobs/job-convert \
+	%D%/jobs/job-create \
 	%D%/jobs/job-rebase \
 	%D%/jobs/job-resize \
 	%D%/jobs/job-snapshot
@@ -120,6 +122,7 @@ check_LIBRARIES += %D%/jobs/libjobs.a
 	%D%/jobs/job.h \
 	%D%/jobs/jobs.c \
 	%D%/jobs/judge.c \
+	%D%/jobs/made.c \
 	%D%/jobs/scene.c \
 	%D%/jobs/snapshot.c \
 	%D%/jobs/trial.c
@@ -133,6 +136,10 @@ job_ldflags = $(AM_LDFLAGS) -Wl,--wrap=linkat -Wl,--wrap=renameat \
 %C%_jobs_job_commit_LDFLAGS = $(job_ldflags)
 %C%_jobs_job_compact_LDADD = $(job_ldadd)
 %C%_jobs_job_compact_LDFLAGS = $(job_ldflags)
+%C%_jobs_job_convert_LDADD = $(job_ldadd)
+%C%_jobs_job_convert_LDFLAGS = $(job_ldflags)
+%C%_jobs_job_create_LDADD = $(job_ldadd)
+%C%_jobs_job_create_LDFLAGS = $(job_ldflags)
 %C%_jobs_job_rebase_LDADD = $(job_ldadd)
 %C%_jobs_job_rebase_LDFLAGS = $(job_ldflags)
 %C%_jobs_job_resize_LDADD = $(job_ldadd)

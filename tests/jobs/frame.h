@@ -8,6 +8,7 @@
  *	disk.c		what the guest sees of them
  *	trial.c		one run of a job
  *	deeds.c		what it does to names and permissions
+ *	made.c		what it makes
  *	judge.c		is what it left right?
  *	cuts.c		power cuts, at every step
  *	faults.c	failing operations, cancellation

@@ -5,7 +5,6 @@
 #include "frame.h"
 #include "snapshot.h"
 
-#include <dirent.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -39,19 +38,6 @@ static int run(const struct scene *scene, const struct job_env *env)
 					 env->engine);
 }
 
-/* Its disk is the image's. */
-static bool same_disks(char message[700])
-{
-	struct disk image = { .size = 0 }, overlay = { .size = 0 };
-	bool ok = disk_read(&image, TOP, false, message) &&
-		  disk_read(&overlay, NEW, false, message) &&
-		  disk_same(&overlay, &image, NULL, message);
-
-	disk_free(&image);
-	disk_free(&overlay);
-	return ok;
-}
-
 /* Nothing in it, and the image behind it. */
 static bool is_overlay(const struct scene *scene, char message[700])
 {
@@ -63,7 +49,7 @@ static bool is_overlay(const struct scene *scene, char message[700])
 		  !memcmp(walk->file + NAME_OFFSET, TOP, strlen(TOP));
 
 	walk_close(walk);
-	return ok ? same_disks(message) :
+	return ok ? made_same_disk(NEW, TOP, message) :
 		    wrong(message, NEW " is not an empty overlay");
 }
 
@@ -90,23 +76,9 @@ static bool is_old(const struct scene *scene)
 	return old;
 }
 
-static bool no_temporary_file(char message[700])
-{
-	DIR *d = opendir(".");
-	struct dirent *e;
-	bool ok = true;
-
-	while (d && (e = readdir(d)))
-		if (!strncmp(e->d_name, ".qed-", 5))
-			ok = wrong(message, "%s is left", e->d_name);
-	if (d)
-		closedir(d);
-	return ok;
-}
-
 static bool midway(const struct scene *scene, char message[700])
 {
-	if (!no_temporary_file(message))
+	if (!made_nothing_else(message))
 		return false;
 	if (!is_old(scene))
 		return is_overlay(scene, message);
@@ -118,7 +90,7 @@ static bool finished(const struct scene *scene, char message[700])
 {
 	if (is_frozen() != (scene->variant != KEEP_MODE))
 		return wrong(message, "the permissions are wrong");
-	return no_temporary_file(message) && is_overlay(scene, message);
+	return made_nothing_else(message) && is_overlay(scene, message);
 }
 
 static const struct job snapshot = {

@@ -118,4 +118,9 @@ void scene_poke(const char *path, uint64_t file_off, uint64_t value);
 void scene_append(const char *path, uint64_t len);
 uint64_t scene_size(const char *path);
 
+/* Does the guest see the same of both files? */
+bool made_same_disk(const char *path, const char *other, char message[700]);
+/* Has no file that was given up been left behind? */
+bool made_nothing_else(char message[700]);
+
 #endif

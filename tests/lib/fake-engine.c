@@ -46,7 +46,11 @@ struct fake {
 	void *decide_opaque;
 	unsigned (*pick)(void *opaque, unsigned n);
 	void *pick_opaque;
-	char *files[FILES_MAX];
+	struct {
+		char *path;		/* by which it was opened first */
+		dev_t dev;
+		ino_t ino;
+	} files[FILES_MAX];
 	unsigned nfiles;
 	unsigned count[FILES_MAX][FAKE_OPS];
 	uint64_t serial;
@@ -225,17 +229,31 @@ void fake_step(struct fake *fake, unsigned index)
 
 /* --- taking in -------------------------------------------------------------- */
 
-static unsigned file_number_locked(struct fake *fake, const char *path)
+/* A path that means an open file is another name of a file that has been seen. */
+static bool is_file(const struct fake *fake, unsigned i,
+		    const struct qed_file *file)
+{
+	if (strncmp(file->path, "/proc/self/fd/", 14) == 0)
+		return fake->files[i].dev == file->dev &&
+		       fake->files[i].ino == file->ino;
+	return strcmp(fake->files[i].path, file->path) == 0;
+}
+
+static unsigned file_number_locked(struct fake *fake,
+				   const struct qed_file *file)
 {
 	unsigned i = 0;
 
-	while (i < fake->nfiles && strcmp(fake->files[i], path))
+	while (i < fake->nfiles && !is_file(fake, i, file))
 		i++;
-	if (i == fake->nfiles) {
-		if (i == FILES_MAX)
-			abort();
-		fake->files[fake->nfiles++] = must(strdup(path));
-	}
+	if (i < fake->nfiles)
+		return i;
+	if (i == FILES_MAX)
+		abort();
+	fake->files[i].path = must(strdup(file->path));
+	fake->files[i].dev = file->dev;
+	fake->files[i].ino = file->ino;
+	fake->nfiles++;
 	return i;
 }
 
@@ -275,7 +293,7 @@ static struct fake_record *record_locked(struct fake *fake,
 
 	record->serial = fake->serial++;
 	record->op = io->op;
-	record->file = file_number_locked(fake, io->file->path);
+	record->file = file_number_locked(fake, io->file);
 	record->file_off = io->file_off;
 	record->len = bytes ? io->left : io->len;
 	record->submitted = fake_tick(fake);
@@ -364,7 +382,7 @@ void fake_destroy(struct fake *fake)
 	fake_forget_records(fake);
 	free(fake->records);
 	for (unsigned i = 0; i < fake->nfiles; i++)
-		free(fake->files[i]);
+		free(fake->files[i].path);
 	pthread_cond_destroy(&fake->held_more);
 	pthread_cond_destroy(&fake->work);
 	pthread_mutex_destroy(&fake->lock);
@@ -455,7 +473,7 @@ unsigned fake_count(struct fake *fake, enum qed_op op, const char *suffix)
 
 	pthread_mutex_lock(&fake->lock);
 	for (unsigned i = 0; i < fake->nfiles; i++)
-		if (ends_in(fake->files[i], suffix))
+		if (ends_in(fake->files[i].path, suffix))
 			n += fake->count[i][op];
 	pthread_mutex_unlock(&fake->lock);
 	return n;
@@ -474,7 +492,7 @@ int fake_file(struct fake *fake, const char *suffix)
 
 	pthread_mutex_lock(&fake->lock);
 	for (unsigned i = 0; i < fake->nfiles && number < 0; i++)
-		if (ends_in(fake->files[i], suffix))
+		if (ends_in(fake->files[i].path, suffix))
 			number = (int)i;
 	pthread_mutex_unlock(&fake->lock);
 	return number;
@@ -485,7 +503,7 @@ const char *fake_file_name(struct fake *fake, unsigned number)
 	const char *name;
 
 	pthread_mutex_lock(&fake->lock);
-	name = number < fake->nfiles ? fake->files[number] : NULL;
+	name = number < fake->nfiles ? fake->files[number].path : NULL;
 	pthread_mutex_unlock(&fake->lock);
 	return name;
 }
