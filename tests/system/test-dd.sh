@@ -141,3 +141,30 @@ status=0
 "$QEDIMG" dd if=over.qed of=base.raw 2>../err || status=$?
 [ "$status" -eq 1 ] || fail "a file of the chain is overwritten: $status"
 grep -qF base.raw ../err || fail "overwritten: $(cat ../err)"
+
+# ---- interrupted: the name is the old file's, or a complete copy's ----
+
+head -c 64M /dev/urandom >big.raw
+early=0
+for signal in INT TERM KILL; do
+	for output in raw qed; do
+		for moment in 0.005 0.01 0.02 0.04; do
+			echo old >cut
+			timeout --foreground -s $signal $moment "$QEDIMG" dd -q -f raw \
+				-O $output if=big.raw of=cut 2>../err || :
+			if [ "$(head -c 4 cut | tr -d '\0')" = old ]; then
+				early=$((early + 1))
+			else
+				"$QEDIMG" compare -q -f raw -F $output big.raw cut ||
+					fail "$signal: a part of it is there"
+			fi
+			[ -z "$(find . -name '.qed-*')" ] ||
+				fail "$signal: a file is left"
+		done
+		"$QEDIMG" dd -q -f raw -O $output if=big.raw of=cut 2>../err ||
+			fail "after $signal: $(cat ../err)"
+		"$QEDIMG" compare -q -f raw -F $output big.raw cut ||
+			fail "after $signal: they differ"
+	done
+done
+[ "$early" -gt 0 ] || fail "nothing was stopped"

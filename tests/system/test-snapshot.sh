@@ -7,7 +7,7 @@
 
 need_root
 need_loop
-requires "$QEDIMG" qemu-img qemu-io jq
+requires "$QEDIMG" "$WAITFOR" qemu-img qemu-io jq strace
 
 mkdir "$TMP/work" "$TMP/work/sub" "$TMP/work/mnt"
 cd "$TMP/work"
@@ -151,6 +151,40 @@ grep -q "$device: a device keeps its write permission" ../err ||
 "$QEDIMG" compare -q device.qed plain.qed || fail "over a device"
 snapshot --keep-mode --force "$device" device.qed
 detach_loop "$device"
+
+# ---- interrupted: at every call that makes something of it ----
+
+# stopped SIGNAL CALL: by the first such call, once it is made; false if it was not.
+# LeakSanitizer does not work under strace.
+stopped() {
+	ASAN_OPTIONS=${ASAN_OPTIONS-}${ASAN_OPTIONS:+:}detect_leaks=0 \
+		strace -f -qq -e "trace=$2" -e "inject=$2:signal=$1:when=1" -o trace \
+		"$QEDIMG" snapshot -q cut.qed cut-top.qed >../out 2>../err
+	[ $? -ne 0 ]
+}
+
+qemu-img create -q -f qed -b base.raw -F raw cut.qed 3M
+qemu_do cut.qed qed 'write -P 4 1M 64k'
+early=0
+for signal in INT TERM KILL; do
+	for call in linkat fchmod fsync; do
+		! stopped $signal $call || early=$((early + 1))
+		"$WAITFOR" unlocked cut.qed 30 || fail "$signal at $call: still locked"
+		if [ -e cut-top.qed ]; then
+			image_clean cut-top.qed
+			qemu-img compare -q -f qed -F qed cut.qed cut-top.qed ||
+				fail "$signal at $call: another disk"
+		elif [ ! -w cut.qed ] || [ "$(stat -c %a cut.qed)" = 444 ]; then
+			fail "$signal at $call: frozen, without an overlay"
+		fi
+		[ -z "$(find . -name '.qed-*')" ] || fail "$signal at $call: a file is left"
+		snapshot --force cut.qed cut-top.qed
+		[ "$(stat -c %a cut.qed)" = 444 ] || fail "$signal at $call: not frozen"
+		rm -f cut-top.qed
+		chmod 644 cut.qed
+	done
+done
+[ "$early" -ge 6 ] || fail "only $early were stopped"
 
 # ---- refused ----
 
