@@ -27,9 +27,13 @@ static struct progress {
 	struct sigaction old_int, old_term, old_usr1;
 } state;
 
+/* The second of them, whichever it is, ends the program once this returns. */
 static void on_stop(int sig)
 {
-	(void)sig;
+	if (stop) {
+		signal(sig, SIG_DFL);
+		raise(sig);
+	}
 	stop = 1;
 }
 
@@ -172,9 +176,7 @@ const struct qed_job *qedimg_progress_start(enum qedimg_progress_form form)
 		.progress = on_progress,
 		.cancelled = on_cancelled,
 	};
-	/* The second of them finds the default again. */
-	struct sigaction act = { .sa_handler = on_stop,
-				 .sa_flags = (int)SA_RESETHAND };
+	struct sigaction act = { .sa_handler = on_stop };
 
 	if (form == QEDIMG_PROGRESS_BAR && !isatty(STDERR_FILENO))
 		form = QEDIMG_PROGRESS_NONE;

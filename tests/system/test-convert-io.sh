@@ -7,7 +7,7 @@
 . "$(dirname "$0")/functions.sh"
 
 need_loop
-requires "$QEDIMG" qemu-img qemu-io mkfs.ext4 mkfs.xfs mkfs.btrfs filefrag
+requires "$QEDIMG" qemu-img qemu-io jq script mkfs.ext4 mkfs.xfs mkfs.btrfs filefrag
 
 mkdir "$TMP/work"
 cd "$TMP/work"
@@ -247,6 +247,90 @@ for signal in INT TERM; do
 		done
 	done
 done
+
+# ---- asked how far it is, and told twice to stop ----
+
+# feeding OPTION…: a copy runs as $pid, its standard error in ../err, and has
+# something to do, but no end of it yet
+feeding() {
+	: >../err
+	env --default-signal=INT "$QEDIMG" convert "$@" -f raw - fed <feed \
+		2>../err &
+	pid=$!
+	exec 3>feed
+	head -c 4M big.raw >&3
+}
+
+# said PATTERN FILE: this comes while the copy is under way
+said() {
+	"$WAITFOR" until "$2" $pid 20 grep -q "$1" "$2" ||
+		fail "no '$1': $(cat -v "$2")"
+}
+
+# fed STATUS: what is fed ends, or the copy has ended; so does it
+fed() {
+	exec 3>&-
+	status=0
+	wait $pid 2>../killed || status=$?
+	[ "$status" -eq "$1" ] || fail "status $status, not $1: $(cat ../err)"
+	nothing_left
+}
+
+amount='[0-9][0-9.]* [KMG]iB'
+facts="[0-9][0-9.]*%  $amount of $amount  $amount/s  [0-9][0-9]* s left"
+
+feeding
+kill -s USR1 $pid
+said "^ *$facts\$" ../err
+[ ! -e fed ] || fail "SIGUSR1 ends the copy"
+fed 0
+[ "$(wc -l <../err)" -eq 1 ] || fail "SIGUSR1: $(cat ../err)"
+cmp -n 4194304 big.raw fed || fail "SIGUSR1: another copy"
+feeding -q
+kill -s USR1 $pid
+said "^ *$facts\$" ../err
+fed 0
+
+# As JSON it is one more object.
+feeding --progress=json
+kill -s USR1 $pid
+said '"done": [1-9]' ../err
+fed 0
+jq -es 'length > 1 and all(.seconds >= 0 and ."bytes-per-second" >= 0) and
+	(last | .done == 4194304 and .percent == 100 and .seconds > 0 and
+	."bytes-per-second" > 0 and ."seconds-left" == 0)' ../err >../out ||
+	fail "progress: $(cat ../err)"
+feeding -q --progress=json
+fed 0
+[ ! -s ../err ] || fail "-q --progress=json: $(cat ../err)"
+
+# On a terminal it is a bar, which is gone at the end.
+bar="'$QEDIMG' convert -p -f raw - fed <feed"
+: >../seen
+script -qec "$bar" /dev/null </dev/null >../seen &
+pid=$!
+exec 3>feed
+head -c 4M big.raw >&3
+said "\[##*\.*\]  *$facts" ../seen
+fed 0
+[ "$(tail -c 4 ../seen)" = "$(printf '\r\033[K')" ] ||
+	fail "the bar stays: $(cat -v ../seen)"
+feeding -p
+fed 0
+[ ! -s ../err ] || fail "-p draws where there is no terminal"
+
+# Both come before it can look whether it is to stop: the second ends it.
+feeding
+for signal in STOP INT TERM CONT; do
+	kill -s $signal $pid
+done
+"$WAITFOR" exit $pid 20 || fail "two signals do not end it"
+exec 3>&-
+status=0
+wait $pid 2>../killed || status=$?
+[ "$status" -eq 130 ] || [ "$status" -eq 143 ] ||
+	fail "two signals: status $status: $(cat ../err)"
+nothing_left
 
 # ---- space that is shared ----
 
