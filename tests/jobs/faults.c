@@ -117,14 +117,28 @@ static bool fail_nth(struct fault *fault, struct tally *tally,
 			   fault->record.file, text);
 }
 
+/*
+ * The first of `count` that is tried, where not every one is: another seed, another
+ * sample.
+ */
+static unsigned first_of(const struct subject *subject, unsigned stride,
+			 unsigned count)
+{
+	uint64_t choice = qed_max(1, qed_min(stride, count));
+
+	return 1 + (unsigned)(subject->seed % choice);
+}
+
 bool fail_each(const struct subject *subject, const struct limits *limits,
 	       struct tally *tally, char message[700])
 {
 	unsigned nmodes = sizeof(modes) / sizeof(*modes);
+	unsigned n = first_of(subject, limits->stride, subject->nops);
+	/* Where not every one is tried, modes take turns. */
+	unsigned turn = (unsigned)(subject->seed / limits->stride % nmodes);
 	bool hit = true;
 
-	/* Where not every one is tried, modes take turns. */
-	for (unsigned n = 1, turn = 0; hit; n += limits->stride, turn++) {
+	for (; hit; n += limits->stride, turn++) {
 		for (unsigned m = 0; m < nmodes; m++) {
 			struct fault fault = { .subject = subject,
 					       .mode = &modes[m],
@@ -210,7 +224,9 @@ static bool cancel_nth(const struct subject *subject, unsigned n,
 bool cancel_each(const struct subject *subject, const struct limits *limits,
 		 struct tally *tally, char message[700])
 {
-	for (unsigned n = 1; n <= subject->nsteps; n += limits->stride)
+	unsigned n = first_of(subject, limits->stride, subject->nsteps);
+
+	for (; n <= subject->nsteps; n += limits->stride)
 		if (!cancel_nth(subject, n, tally, message))
 			return false;
 	return true;
