@@ -432,13 +432,21 @@ uint64_t qed_file_next_hole(struct qed_file *file, uint64_t file_off)
 	return off < 0 ? UINT64_MAX : (uint64_t)off;
 }
 
+/* The page that the file ends in counts as cached as a whole. */
+static bool reaches(struct qed_file *file, uint64_t end)
+{
+	uint64_t size;
+
+	return qed_file_size(file, &size) == 0 && size >= end;
+}
+
 bool qed_file_is_cached(struct qed_file *file, uint64_t file_off, uint64_t len)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	struct cachestat_range range = { .off = file_off, .len = len };
 	struct cachestat stat;
 
-	return file->engine->ops->try_now &&
+	return file->engine->ops->try_now && reaches(file, file_off + len) &&
 	       syscall(SYS_cachestat, file->fd, &range, &stat, 0) == 0 &&
 	       stat.nr_cache == (file_off + len - 1) / page - file_off / page + 1;
 }

@@ -5,6 +5,11 @@
  *
  *	fileop write FILE OFFSET LEN [direct] [append] [sync] [trunc]
  *		one write(2) of LEN bytes of 'w', fsync, close: "LEN 0 0"
+ *	fileop reread FILE LEN READ
+ *		one O_DIRECT write(2) of LEN bytes of 'w' to the beginning and,
+ *		before the file is closed, one asynchronous read of READ bytes,
+ *		both multiples of 512: "LEN READ".  A read(2) would hide that
+ *		FUSE got less than it asked for: the kernel gets the rest.
  *	fileop try CALL FILE [ARG]
  *		one call of the table below: "0" or an errno name
  *	fileop seek FILE data|hole OFFSET
@@ -20,12 +25,14 @@
  */
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/aio_abi.h>
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
@@ -103,6 +110,42 @@ static int cmd_write(int argc, char **argv)
 	print_result(pwrite(fd, buf, len, atoll(argv[1])), ' ');
 	print_result(fsync(fd), ' ');
 	print_result(close(fd), '\n');
+	free(buf);
+	return 0;
+}
+
+static ssize_t read_async(int fd, void *buf, size_t len)
+{
+	struct iocb cb = { .aio_lio_opcode = IOCB_CMD_PREAD,
+			   .aio_fildes = (uint32_t)fd,
+			   .aio_buf = (uintptr_t)buf,
+			   .aio_nbytes = len };
+	struct iocb *list = &cb;
+	struct io_event event;
+	aio_context_t context = 0;
+
+	if (syscall(SYS_io_setup, 1, &context) < 0 ||
+	    syscall(SYS_io_submit, context, 1, &list) != 1 ||
+	    syscall(SYS_io_getevents, context, 1, 1, &event, NULL) != 1)
+		die("asynchronous read");
+	syscall(SYS_io_destroy, context);
+	errno = event.res < 0 ? (int)-event.res : 0;
+	return (ssize_t)event.res;
+}
+
+static int cmd_reread(int argc, char **argv)
+{
+	size_t len = (size_t)atoll(argv[1]), n = (size_t)atoll(argv[2]);
+	int fd = open_or_die(argv[0], O_RDWR | O_DIRECT);
+	void *buf;
+
+	(void)argc;
+	if (posix_memalign(&buf, 4096, len > n ? len : n) != 0)
+		die("memory");
+	memset(buf, 'w', len);
+	print_result(pwrite(fd, buf, len, 0), ' ');
+	print_result(read_async(fd, buf, n), '\n');
+	close(fd);
 	free(buf);
 	return 0;
 }
@@ -288,6 +331,7 @@ static const struct {
 	int (*run)(int argc, char **argv);
 } commands[] = {
 	{ "write", 3, cmd_write },
+	{ "reread", 3, cmd_reread },
 	{ "try", 2, cmd_try },
 	{ "seek", 3, cmd_seek },
 	{ "map", 1, cmd_map },
@@ -301,6 +345,7 @@ int main(int argc, char **argv)
 		if (argc - 2 >= commands[i].nargs &&
 		    strcmp(argv[1], commands[i].name) == 0)
 			return commands[i].run(argc - 2, argv + 2);
-	fprintf(stderr, "usage: fileop write|try|seek|map|xattr|scatter FILE ...\n");
+	fprintf(stderr, "usage: fileop write|reread|try|seek|map|xattr|scatter "
+			"FILE ...\n");
 	return 2;
 }

@@ -6,7 +6,7 @@
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 need_root
-requires qemu-img strace "$QEDFS" "$QEDIMG"
+requires qemu-img strace "$QEDFS" "$QEDIMG" "$FILEOP"
 
 cd "$TMP"
 mkdir mnt
@@ -104,6 +104,14 @@ put 16 32
 put 100 7
 reads 1M
 spliced reads 256K iflag=direct
+umount_qed mnt
+
+say "a cluster that is not whole in the file yet"
+new_image
+got=$("$FILEOP" reread $disk 66048 69632)
+[ "$got" = "66048 69632" ] || fail "written and read: $got"
+"$FILEOP" write disk.twin 0 66048 >/dev/null
+reads 1M iflag=direct
 umount_qed mnt
 
 say "a chain"

@@ -181,6 +181,25 @@ static void not_data(void **state)
 	close_image();
 }
 
+/* Until the next commit the file ends where the last cluster's bytes do. */
+static void not_in_the_file(void **state)
+{
+	struct call call;
+
+	(void)state;
+	create_top(NULL);
+	put(0, CLUSTER + 512);
+	lends(0, CLUSTER + 512, 1, bytes);
+	lends_not(0, CLUSTER + 513);
+	lends_not(0, CLUSTER + 4096);
+	flush();
+	call_read(&call, image, got, 2 * CLUSTER, 0);
+	assert_int_equal(call_wait(&call), 2 * CLUSTER);
+	memset(bytes + CLUSTER + 512, 0, CLUSTER - 512);
+	lends(0, 2 * CLUSTER, 1, bytes);
+	close_image();
+}
+
 /* A zero cluster over a backing file; behind it the backing file's own bytes. */
 static void chain(void **state)
 {
@@ -279,6 +298,7 @@ int main(void)
 		cmocka_unit_test(neighbours),
 		cmocka_unit_test(scattered),
 		cmocka_unit_test(not_data),
+		cmocka_unit_test(not_in_the_file),
 		cmocka_unit_test(chain),
 		cmocka_unit_test(not_in_memory),
 		cmocka_unit_test(kept),
