@@ -56,7 +56,7 @@ ALL = (
              "chain-3", "IOPS", _random("randread", 32)),
     Workload("read-16-layers", "read 4 KiB random, depth 32, 16 layers",
              "chain-16", "IOPS", _random("randread", 32)),
-    Workload("read-cold", "cold read 4 KiB random, depth 32", "full", "IOPS",
+    Workload("read-cold", "cold read 4 KiB random, depth 32", "cold", "IOPS",
              _random("randread", 32), cold=True),
     Workload("write-d1", "write 4 KiB in place, random, depth 1", "full",
              "IOPS", _random("randwrite", 1)),
@@ -80,6 +80,6 @@ ALL = (
              "cow", "IOPS", {"iodepth": 16}, scattered=True),
     Workload("install", "install: losetup, mkfs.ext4, untar, sync, umount",
              "fresh", "s", install=True,
-             servers=("floor", "loop", "qedfs", "qsd-qed",
-                      "qsd-qcow2")),
+             servers=("floor", "loop", "qedfs", "qsd-qed", "qsd-qcow2",
+                      "nbdfuse")),
 )
