@@ -7,7 +7,7 @@ in_memory=yes
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 : "${MEASURE:=$(built tests/system/measure)}"
-requires qemu-img qemu-io jq fallocate "$QEDIMG" "$MKIMAGE" "$MEASURE" \
+requires qemu-img qemu-io jq fallocate strace "$QEDIMG" "$MKIMAGE" "$MEASURE" \
 	"$LEAKS" "$WAITFOR"
 
 cd "$TMP"
@@ -441,3 +441,93 @@ jq -es 'length > 0 and all(.done <= .total) and (last | .percent == 100)' \
 	err >/dev/null || fail "progress: $(cat err)"
 check 0 -p good.qed
 [ ! -s err ] || fail "-p draws where there is no terminal"
+
+# ---- stopped, and run again ----
+
+# stopped SIGNAL CALL N OPTION…: by the Nth such call, if there are as many; what
+# it says is in err.  LeakSanitizer does not work under strace.
+stopped() {
+	signal=$1 call=$2 when=$3
+	shift 3
+	label="$signal at $call $when, $*"
+	status=0
+	ASAN_OPTIONS=${ASAN_OPTIONS-}${ASAN_OPTIONS:+:}detect_leaks=0 \
+		strace -f -qq -e "trace=$call" \
+		-e "inject=$call:signal=$signal:when=$when" -o trace \
+		"$QEDIMG" check -q "$@" stop.qed >out 2>err || status=$?
+	"$WAITFOR" unlocked stop.qed 30 || fail "$label: still locked"
+	case $signal,$status in
+	*,0) return ;;
+	KILL,137 | TERM,143 | INT,130) ;;
+	*,1)
+		grep -q 'stop.qed: .*canceled' err || fail "$label: $(cat err)"
+		;;
+	*)
+		fail "$label: status $status: $(cat err)"
+		;;
+	esac
+	early=$((early + 1))
+}
+
+# corrupt: how many corruptions are found
+corrupt() {
+	"$QEDIMG" check --output=json stop.qed >out 2>err || [ $? -gt 1 ] ||
+		fail "$label: $(cat err)"
+	json_number corruptions out
+}
+
+head -c 5M /dev/urandom >stop.raw
+qemu-img convert -f raw -O qed -o cluster_size=4k,table_size=2 stop.raw kept.qed
+l1=$(get_le 64 kept.qed 40)
+t0=$(get_le 64 kept.qed "$l1")
+t1=$(get_le 64 kept.qed "$((l1 + 8))")
+# A part of the disk is leaked, and the tail of the file.
+cp kept.qed leaks.qed
+put_le 64 leaks.qed "$((l1 + 8))" 0
+truncate -s +1M leaks.qed
+qemu-img convert -f qed -O raw leaks.qed leaks.raw
+# The clusters of that part are those of another as well.
+cp kept.qed all.qed
+dd if=kept.qed of=all.qed bs=2048 count=1 skip="$((t0 / 2048))" \
+	seek="$((t1 / 2048))" conv=notrunc status=none
+qemu-img convert -f qed -O raw all.qed all.raw
+
+early=0
+for signal in INT TERM KILL; do
+	for point in ftruncate,1 io_uring_enter,3; do
+		rm -f stop.qed*
+		cp leaks.qed stop.qed
+		stopped "$signal" "${point%,*}" "${point#*,}" -r leaks
+		same_disk stop.qed leaks.raw
+		[ "$(corrupt)" -eq 0 ] || fail "$label: it is worse"
+		check 0 -r leaks stop.qed
+		agree stop.qed
+		same_disk stop.qed leaks.raw
+	done
+	for point in ftruncate,1 ftruncate,150 io_uring_enter,3; do
+		rm -f stop.qed*
+		cp all.qed stop.qed
+		stopped "$signal" "${point%,*}" "${point#*,}" -r all
+		same_disk stop.qed all.raw
+		[ "$(corrupt)" -le 256 ] || fail "$label: it is worse"
+		check 0 -r all stop.qed
+		agree stop.qed
+		same_disk stop.qed all.raw
+	done
+	# What the last of these has saved is put back, and not only half of it.
+	cp stop.qed mended.qed
+	cp stop.qed.check-undo mended.undo
+	for point in io_uring_enter,3 unlink,1; do
+		cp mended.qed stop.qed
+		cp mended.undo stop.qed.check-undo
+		stopped "$signal" "${point%,*}" "${point#*,}" --undo
+		same_disk stop.qed all.raw
+		[ ! -e stop.qed.check-undo ] || check 0 --undo stop.qed
+		same_disk stop.qed all.raw
+		cmp -i "$t1" -n 8192 stop.qed all.qed ||
+			fail "$label: not put back"
+		[ ! -e stop.qed.check-undo ] || fail "$label: not removed"
+	done
+done
+say "$early were stopped"
+[ "$early" -ge 9 ] || fail "only $early were stopped"
