@@ -310,6 +310,44 @@ cp good.raw want.raw
 qemu_do want.raw raw "write -z $((7 * cs - 100)) 100"
 same_bytes want.raw cut.raw
 
+# ---- what a person reads of it: a line for each ----
+
+label='for people'
+geometry 8192
+cp base.img.txt bad.img.txt
+cat >>bad.img.txt <<-END
+	file_size $((18 * cs))
+	fill $((16 * cs)) $((2 * cs)) 0xab
+	l1[2] = 5
+	l1[9] = 5
+	l2@${t0}[5] = 3
+	l2@${t0}[7] = $((8 * cs))
+	l2@${t1}[2] = $((1 << 40))
+	l2@${t1}[3] = $(((1 << 40) + cs))
+END
+"$MKIMAGE" bad.img.txt bad.qed
+cat >faults <<-END
+	reserved-bits: L1 entry 0x5 at file offset $((2 * cs + 16)), disk offset $((2 * span)), length 4608
+	reserved-bits: L1 entry 0x5 at file offset $((2 * cs + 72)), past the end of the disk
+	reserved-bits: L2 entry 0x3 at file offset $((t0 + 40)), disk offset $((5 * cs)), length $cs
+	shared: L2 entry 0x10000 at file offset $((t0 + 56)), disk offset $((7 * cs)), length $cs
+	past-end: L2 entry 0x10000000000 at file offset $((t1 + 16)) and 1 behind it, disk offset $((span + 2 * cs)), length $((2 * cs))
+	leak: 1 clusters, file offset $((14 * cs)), length $cs
+	leak: 2 clusters, file offset $((16 * cs)), length $((2 * cs))
+END
+check 2 bad.qed
+sed '/^$/,$d' out | diff faults - || fail "other faults: $(cat out)"
+grep -q '^6 errors were found' out || fail "no sum: $(cat out)"
+grep -q '^3 leaked clusters were found' out || fail "no leaks: $(cat out)"
+check 2 -r all --dry-run bad.qed
+sed '/^leak/s/^/none /; /^shared/s/^/Would copy: /
+	/^[rp]/s/^/Would drop: /; s/^none //' faults >planned
+sed '/^$/,$d' out | diff planned - || fail "another plan: $(cat out)"
+check 0 -r all bad.qed
+# The copy is behind what has leaked, which so cannot be cut off.
+sed 's/^Would/Repair,/; s/^leak/Repair, punch: &/' planned >repaired
+sed '/^The following/,$d' out | diff repaired - || fail "another repair: $(cat out)"
+
 # ---- NEED_CHECK and autoclear bits ----
 
 label=NEED_CHECK
@@ -342,6 +380,15 @@ grep -q missing.qed err || fail "does not name the file"
 check 1 -r everything good.qed
 check 1 --dry-run good.qed
 check 1 -U -r all good.qed
+for clash in '-r leaks --backing-chain' '-r all --dry-run --backing-chain' \
+		'--undo -r leaks' '--undo -r all' '--undo -U' \
+		'--undo --backing-chain'; do
+	# shellcheck disable=SC2086 # words
+	check 1 $clash leaky.qed
+	grep -q '^qedimg: leaky.qed: .*\(only reads\|other actions\)' err ||
+		fail "$clash: $(cat err)"
+	same_bytes leaky.qed before.qed
+done
 check 1 --output=xml good.qed
 check 1 --progress=bar good.qed
 check 1 good.qed good.qed
