@@ -17,7 +17,8 @@
 #include <unistd.h>
 
 #define KEEP_SECONDS 86400.0
-#define MAX_BACKGROUND 128u
+/* Each has a buffer for as long as it waits for the disk. */
+#define MAX_BACKGROUND 64u
 /*
  * Kernels that speak this minor version keep a page marked until the request
  * that writes it has been answered (Linux 6.16 began to, with an earlier one):

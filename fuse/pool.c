@@ -17,16 +17,18 @@
 
 /*
  * How much fits, and how many are kept.  Moving the bytes of a large one costs
- * far more than the lock, and memory is better shared.
+ * far more than the lock, and memory is better shared.  Nor are there ever more
+ * of these than keep a disk busy: the kernel may ask for 64 at once.
  */
 static const struct {
 	size_t size;
 	unsigned keep;			/* in the shared list */
+	unsigned most;			/* under way; 0: no limit */
 	bool in_shards;
 } classes[QEDFS_POOL_CLASSES] = {
-	{ 0, 64, true },
-	{ 64 << 10, 64, true },
-	{ QEDFS_IO_MAX, 12, false },
+	{ 0, 64, 0, true },
+	{ 64 << 10, 64, 0, true },
+	{ QEDFS_IO_MAX, 10, 10, false },
 };
 
 static unsigned class_for(size_t size)
@@ -70,6 +72,36 @@ static void release(struct qedfs_request *request)
 	if (request)
 		free(request->buf);
 	free(request);
+}
+
+static bool is_limited(unsigned class)
+{
+	return class != NO_CLASS && classes[class].most;
+}
+
+/*
+ * Where there are as many as may be, waits until one is answered.  That needs no
+ * worker: what has been started ends in a thread of the library.
+ */
+static void await_room(struct qedfs_pool *pool, unsigned class)
+{
+	if (!is_limited(class))
+		return;
+	pthread_mutex_lock(&pool->lock);
+	while (pool->taken[class] == classes[class].most)
+		pthread_cond_wait(&pool->room, &pool->lock);
+	pool->taken[class]++;
+	pthread_mutex_unlock(&pool->lock);
+}
+
+static void make_room(struct qedfs_pool *pool, unsigned class)
+{
+	if (!is_limited(class))
+		return;
+	pthread_mutex_lock(&pool->lock);
+	pool->taken[class]--;
+	pthread_cond_signal(&pool->room);
+	pthread_mutex_unlock(&pool->lock);
 }
 
 static struct qedfs_request *take_shared(struct qedfs_pool *pool,
@@ -153,10 +185,12 @@ struct qedfs_request *qedfs_pool_get(struct qedfs_pool *pool, fuse_req_t req,
 	struct qedfs_request *request;
 
 	atomic_fetch_add(&shard->under_way, 1);
+	await_room(pool, class);
 	request = take_spare(pool, shard, class);
 	if (!request)
 		request = allocate(class, size);
 	if (!request) {
+		make_room(pool, class);
 		count_out(pool, shard);
 		return NULL;
 	}
@@ -174,8 +208,10 @@ struct qedfs_request *qedfs_pool_get(struct qedfs_pool *pool, fuse_req_t req,
 void qedfs_pool_put(struct qedfs_pool *pool, struct qedfs_request *request)
 {
 	struct qedfs_pool_shard *shard = request->shard;
+	unsigned class = request->class;	/* it may be freed now */
 
 	keep(pool, shard, request);
+	make_room(pool, class);
 	count_out(pool, shard);
 }
 
@@ -184,6 +220,7 @@ void qedfs_pool_init(struct qedfs_pool *pool)
 	memset(pool, 0, sizeof(*pool));
 	pthread_mutex_init(&pool->lock, NULL);
 	pthread_cond_init(&pool->idle, NULL);
+	pthread_cond_init(&pool->room, NULL);
 }
 
 static bool is_idle(const struct qedfs_pool *pool)
@@ -217,6 +254,7 @@ void qedfs_pool_finish(struct qedfs_pool *pool)
 			release(request);
 		}
 	}
+	pthread_cond_destroy(&pool->room);
 	pthread_cond_destroy(&pool->idle);
 	pthread_mutex_destroy(&pool->lock);
 }

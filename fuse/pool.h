@@ -5,8 +5,9 @@
  * after the call that starts the request.  They are kept for reuse, so that the
  * busy ones stay mapped and warm and the write path does not allocate.
  *
- * Any thread may call any function.  A request that ends where it began takes
- * no lock and shares no cache line with those of other threads.
+ * Any thread may call any function, but only a worker may get a request.  One
+ * with a small buffer that ends where it began takes no lock and shares no
+ * cache line with those of other threads.
  */
 #ifndef QEDFS_POOL_H
 #define QEDFS_POOL_H
@@ -50,7 +51,8 @@ struct qedfs_pool_shard {
 struct qedfs_pool {
 	struct qedfs_pool_shard shards[QEDFS_POOL_SHARDS];
 	pthread_mutex_t lock;
-	pthread_cond_t idle;
+	pthread_cond_t idle, room;
+	unsigned taken[QEDFS_POOL_CLASSES]; /* under lock: of limited classes */
 	/* under lock: what the shards have no room for */
 	struct qedfs_request *spare[QEDFS_POOL_CLASSES];
 	unsigned nspare[QEDFS_POOL_CLASSES];
@@ -62,7 +64,10 @@ void qedfs_pool_drain(struct qedfs_pool *pool);
 /* The same when none can start any more, and frees everything. */
 void qedfs_pool_finish(struct qedfs_pool *pool);
 
-/* A request with a buffer of `size` bytes; null if there is no memory. */
+/*
+ * A request with a buffer of `size` bytes; null if there is no memory.  Waits
+ * while there are too many with large buffers.
+ */
 struct qedfs_request *qedfs_pool_get(struct qedfs_pool *pool, fuse_req_t req,
 				     size_t size);
 /* It has been answered. */

@@ -12,7 +12,9 @@
 #include <string.h>
 #include <unistd.h>
 
+/* What libfuse keeps for each is a buffer as large as the largest request. */
 #define MIN_THREADS 10u
+#define MAX_THREADS 12u
 /* What mount tables show of a longer path is its last component alone. */
 #define FSNAME_MAX 1024u
 
@@ -211,10 +213,11 @@ out_destroy:
 
 static unsigned thread_count(void)
 {
-	long cores = sysconf(_SC_NPROCESSORS_ONLN);
+	long wanted = sysconf(_SC_NPROCESSORS_ONLN) + 2;
 
-	return cores + 2 > (long)MIN_THREADS ? (unsigned)cores + 2 :
-					       MIN_THREADS;
+	if (wanted < (long)MIN_THREADS)
+		return MIN_THREADS;
+	return wanted > (long)MAX_THREADS ? MAX_THREADS : (unsigned)wanted;
 }
 
 int qedfs_session_serve(struct qedfs_session *session)

@@ -199,6 +199,7 @@ short_system_tests = \
 	%D%/system/test-map.sh \
 	%D%/system/test-measure.sh \
 	%D%/system/test-memcg.sh \
+	%D%/system/test-memory.sh \
 	%D%/system/test-mount.sh \
 	%D%/system/test-need-check.sh \
 	%D%/system/test-qedimg.sh \

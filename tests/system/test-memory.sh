@@ -1,0 +1,42 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# What the daemon has resident at most, however much is asked of it at once: the budget
+# for tables and 32 MiB.
+
+. "$(dirname "$0")/functions.sh"
+
+need_root
+requires "$QEDFS" "$QEDIMG" fio
+
+# It would touch all of each buffer.
+unset MALLOC_PERTURB_
+
+cd "$TMP"
+mkdir mnt
+cleanup umount_from "$TMP/mnt"
+head -c 256M /dev/urandom >disk.raw
+"$QEDIMG" convert -q -f raw -O qed disk.raw big.qed
+rm disk.raw
+mount_qed big.qed mnt -o l2_cache=1M
+pid=$(mount_pid mnt)
+
+# ask PATTERN SIZE DEPTH: of a disk that is not in the page cache, if it is read
+ask() {
+	sync big.qed
+	dd if=big.qed iflag=nocache count=0 status=none
+	fio --name=ask --filename=mnt/big.raw --direct=1 --ioengine=libaio --rw="$1" \
+		--bs="$2" --iodepth="$3" --io_size=256M >out 2>err ||
+		fail "fio $*: $(cat err)"
+	peak=$(awk '$1 == "VmHWM:" { print $2 }' "/proc/$pid/status")
+	say "$*: VmHWM $peak KiB"
+	[ "${QED_SANITIZER:-no}" = no ] || return 0
+	[ "$peak" -le $((33 << 10)) ] || fail "$*: $peak KiB resident"
+}
+
+ask randread 4k 64
+ask randread 64k 128
+ask randread 128k 128
+ask randread 1m 64
+ask randwrite 1m 64
+ask randrw 1m 64
