@@ -248,6 +248,50 @@ for signal in INT TERM; do
 	done
 done
 
+# In place: what was there is gone in part, what is there is in order, and the same
+# once more completes it.
+head -c 30M /dev/urandom >other.raw
+head -c 1M other.raw >tail.raw
+qemu-img convert -f raw -O qed other.raw other.qed
+begun=0
+for signal in INT TERM KILL; do
+	for format in raw qed; do
+		cp other.$format there
+		[ $format = qed ] || cat tail.raw >>there
+		env --default-signal=INT "$QEDIMG" convert -n -f raw \
+			-O $format - there <feed 2>../err &
+		pid=$!
+		exec 3>feed
+		head -c 8M big.raw >&3
+		kill -s $signal $pid
+		"$WAITFOR" exit $pid 20 || {
+			exec 3>&-
+			fail "-n: $signal does not stop it"
+		}
+		exec 3>&-
+		status=0
+		wait $pid 2>../killed || status=$?
+		[ "$status" -ne 0 ] || fail "-n, $signal: success"
+		"$WAITFOR" unlocked there 30 || fail "-n, $signal: locked"
+		[ $signal = KILL ] || [ $format = raw ] || image_clean there
+		# Of each part there is one or the other.
+		qemu-img convert -f $format -O raw there mixed.raw
+		cmp -s -n 31457280 mixed.raw other.raw || begun=$((begun + 1))
+		cmp -i 9M -n 22020096 mixed.raw other.raw ||
+			fail "-n, $signal: more has changed than it was given"
+		convert -n -f raw -O $format big.raw there
+		if [ $format = raw ]; then
+			cmp -n 31457280 there big.raw || fail "-n after $signal"
+			cmp -i 31457280:0 there tail.raw ||
+				fail "-n, $signal: what is behind changed"
+		else
+			image_clean there
+			same_disk there big.raw
+		fi
+	done
+done
+[ "$begun" -gt 0 ] || fail "-n: all were stopped before they wrote"
+
 # ---- asked how far it is, and told twice to stop ----
 
 # feeding OPTION…: a copy runs as $pid, its standard error in ../err, and has
