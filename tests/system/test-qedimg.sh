@@ -417,6 +417,56 @@ exec 3>&- 4<&-
 wait $!
 same_info below.qed
 
+# ---- what is no image is not written by any command ----
+
+mkdir "$TMP/foreign"
+cd "$TMP/foreign"
+head -c 1M /dev/urandom >base.raw
+echo 'not an image' >text
+head -c 1M /dev/zero >zero.raw
+qemu-img create -q -f qcow2 other.qcow2 1M
+"$QEDIMG" create -q near.qed 1M
+put_le 64 near.qed 0 $((0x444552))		# one letter of the magic
+for foreign in text zero.raw other.qcow2 near.qed; do
+	cp "$foreign" before
+	while read -r words; do
+		case $words in
+		*/) set -- "$foreign" ;;
+		*) set -- "$foreign" "${words##*/ }" ;;
+		esac
+		status=0
+		# shellcheck disable=SC2086 # words
+		timeout 60 "$QEDIMG" ${words%%/*} "$@" >../out 2>../err \
+			</dev/null || status=$?
+		case $words,$status in
+		check*,63 | *,1) ;;
+		*) fail "$words of $foreign: status $status" ;;
+		esac
+		[ ! -s ../out ] || fail "$words of $foreign: $(cat ../out)"
+		grep -q "^qedimg: $foreign: not a QED image" ../err ||
+			fail "$words of $foreign: $(cat ../err)"
+		same_bytes "$foreign" before
+		[ -w "$foreign" ] || fail "$words of $foreign: not to be written"
+		no_leftovers new.qed "$foreign.check-undo"
+	done <<-END
+		check -r leaks /
+		check -r all /
+		check -f qed -r all /
+		check --undo /
+		commit /
+		commit -d delete /
+		compact /
+		compact --defrag /
+		convert -n -f raw -O qed base.raw /
+		rebase -F raw -b base.raw /
+		rebase -u -F raw -b base.raw /
+		rebase -u -F raw --allow-missing -b none /
+		resize / 2M
+		resize --shrink / 512k
+		snapshot / new.qed
+	END
+done
+
 # ---- every example of the manual page, in its order ----
 
 mkdir "$TMP/examples"
