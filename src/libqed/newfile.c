@@ -11,9 +11,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #define TEMP_ATTEMPTS 64
+#define ACL           "system.posix_acl_access"
+#define ACL_MAX       4096
 
 static int __attribute__((format(printf, 3, 4)))
 refuse(const struct qed_newfile *n, int err, const char *format, ...)
@@ -130,6 +133,15 @@ static int choose_temp(struct qed_newfile *n)
 	return 0;
 }
 
+/*
+ * The umask alone decides about a file that is new.  One that takes another's
+ * place may hold what that one kept from others: that is for take_access().
+ */
+static mode_t first_mode(const struct qed_newfile *n)
+{
+	return n->oldfd < 0 ? 0666 : 0600;
+}
+
 /* Tries names until one is free: what `attempt` returns, or -errno. */
 static int under_temp_name(struct qed_newfile *n,
 			   int (*attempt)(const struct qed_newfile *n))
@@ -150,10 +162,10 @@ static int under_temp_name(struct qed_newfile *n,
 
 static int open_temp(const struct qed_newfile *n)
 {
-	/* Not mkstemp(): the umask alone decides about the mode. */
+	/* Not mkstemp(), which has a mode of its own. */
 	int fd = openat(n->dirfd, n->temp,
 			O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-			0666);
+			first_mode(n));
 
 	return fd < 0 ? -errno : fd;
 }
@@ -161,7 +173,8 @@ static int open_temp(const struct qed_newfile *n)
 /* A file without a name is gone even if we are killed. */
 static int open_new(struct qed_newfile *n)
 {
-	int fd = openat(n->dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0666);
+	int fd = openat(n->dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC,
+			first_mode(n));
 
 	if (fd >= 0)
 		return fd;
@@ -195,6 +208,68 @@ int qed_newfile_make(struct qed_newfile *newfile, struct qed_engine *engine)
 			      strerror(-ret));
 	return qed_file_adopt(ret, newfile->path, engine, newfile->log,
 			      &newfile->file);
+}
+
+/* True if it has the old file's group now, whosever it is. */
+static bool take_owner(const struct qed_newfile *n, const struct stat *old)
+{
+	int fd = n->file->fd;
+	struct stat now;
+
+	if (fchown(fd, old->st_uid, old->st_gid) == 0 ||
+	    fchown(fd, (uid_t)-1, old->st_gid) == 0)
+		return true;
+	return fstat(fd, &now) == 0 && now.st_gid == old->st_gid;
+}
+
+/* The old file's ACL, or that it has none; false if there is one to do without. */
+static bool take_acl(const struct qed_newfile *n, bool same_group)
+{
+	char acl[ACL_MAX];
+	ssize_t len = fgetxattr(n->oldfd, ACL, acl, sizeof(acl));
+
+	if (len > 0)
+		return same_group &&
+		       fsetxattr(n->file->fd, ACL, acl, (size_t)len, 0) == 0;
+	if (errno == ERANGE)
+		return false;
+	/* The directory may have given it one. */
+	fremovexattr(n->file->fd, ACL);
+	return true;
+}
+
+/*
+ * What the old file permits, or less, where not all of it can be had: nobody
+ * but the new one's owner may come by more than before.  Members of the old
+ * group can be others now, and the other way round.
+ */
+static mode_t permitted(const struct qed_newfile *n, const struct stat *old)
+{
+	bool same_group = take_owner(n, old);
+	mode_t mode = old->st_mode & 0777;
+
+	if (!take_acl(n, same_group))
+		mode = 0;
+	else if (!same_group)
+		mode &= 0700 | (mode & 07) << 3 | (mode & 070) >> 3;
+	return mode | 0600;
+}
+
+/* Before it has the old file's name, and after its owner, as chown(2) clears bits. */
+static void take_access(const struct qed_newfile *n)
+{
+	struct stat old, now;
+	mode_t mode;
+
+	if (fstat(n->oldfd, &old) < 0)
+		return;
+	mode = permitted(n, &old);
+	if (fstat(n->file->fd, &now) == 0 && (now.st_mode & 07777) == mode)
+		return;
+	if (fchmod(n->file->fd, mode) < 0)
+		qed_log_write(n->log, QED_LOG_WARNING,
+			      "%s: cannot keep the permissions of the file that "
+			      "it replaces: %s", n->path, strerror(errno));
 }
 
 static int link_as(const struct qed_newfile *n, const char *name)
@@ -244,8 +319,11 @@ static int take_free_name(struct qed_newfile *n)
 int qed_newfile_publish(struct qed_newfile *newfile, bool durable)
 {
 	struct qed_newfile *n = newfile;
-	int ret = durable ? qed_file_flush(n->file) : 0;
+	int ret;
 
+	if (n->oldfd >= 0)
+		take_access(n);
+	ret = durable ? qed_file_flush(n->file) : 0;
 	if (ret < 0)
 		return refuse(n, ret, "cannot sync: %s", strerror(-ret));
 	ret = n->exclusive ? take_free_name(n) : take_name(n);

@@ -51,7 +51,8 @@ int qed_newfile_begin_exclusive(struct qed_newfile *newfile, const char *path,
 int qed_newfile_make(struct qed_newfile *newfile, struct qed_engine *engine);
 
 /*
- * Gives it its name.  Durable on return if `durable`: then all that was written
+ * Gives it its name and, of a file that it replaces, the permissions with, as
+ * far as the host allows, owner, group and ACL.  Durable on return if `durable`: then all that was written
  * to the file is synced before, and its directory after.  0, or -errno after a
  * message; -EEXIST, without one, if the name was to be free and is not.
  */

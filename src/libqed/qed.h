@@ -375,7 +375,10 @@ struct qed_create_options {
 /*
  * Makes an empty image at `path`, replacing what is there.  It has no name, or
  * where the host cannot do that a temporary one beside it, until it is complete
- * and durable: there is never a half-made file.  -EINVAL for a geometry or size
+ * and durable: there is never a half-made file.  What it replaces leaves it its
+ * permissions, to which the owner's to read and write are added, and, where the
+ * process may do that, its owner, group and ACL; if not, others are permitted
+ * less, never more.  -EINVAL for a geometry or size
  * that the format does not allow, a preallocation over a backing file, and a
  * path that is a file of the backing file's chain; -ECANCELED if the job was
  * cancelled before the image got its name; otherwise as open(2), write(2),
@@ -385,7 +388,8 @@ struct qed_create_options {
 int qed_image_create(const char *path,
 		     const struct qed_create_options *options);
 
-#define QED_SNAPSHOT_REPLACE   0x1u	/* a file that has the overlay's name */
+#define QED_SNAPSHOT_REPLACE   0x1u	/* a file that has the overlay's name, as
+					 * qed_image_create() does */
 #define QED_SNAPSHOT_ABSOLUTE  0x2u	/* stores the image's whole path */
 #define QED_SNAPSHOT_KEEP_MODE 0x4u	/* leaves the image's write permission */
 
@@ -753,8 +757,8 @@ void qed_convert_options_init(struct qed_convert_options *options);
 
 /*
  * Copies a disk to `path`.  A new file has no name until it is complete and
- * (unless UNSAFE) durable, then it replaces what is there; one that is written
- * in place, a block device, and a pipe ("-" is standard output) are incomplete
+ * (unless UNSAFE) durable, then it replaces what is there and takes over its
+ * permissions, as in qed_image_create(); one that is written in place, a block device, and a pipe ("-" is standard output) are incomplete
  * after a failure.  Zeroes are left out of files, where they are runs of
  * sparse_size bytes, and space is shared with the sources' files where the host
  * can do that.  Nothing is left of what an existing target held up to the

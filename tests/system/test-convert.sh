@@ -6,7 +6,8 @@
 
 . "$(dirname "$0")/functions.sh"
 
-requires "$QEDIMG" qemu-img qemu-io jq
+need_root
+requires "$QEDIMG" qemu-img qemu-io jq setpriv
 
 mkdir "$TMP/work"
 cd "$TMP/work"
@@ -381,3 +382,31 @@ refused 'max-size' --max-size=x over.qed x.raw
 refused '4096' -O qed -o cluster_size=1k over.qed x.qed
 refused 'virtual size' -O qed -o cluster_size=4k,table_size=1 big.qed x.qed
 refused 'directory' over.qed sub
+
+# What is replaced leaves its mode and owner, or others may do less with it.
+# access FILE MODE:UID:GID
+access() {
+	[ "$(stat -c %a:%u:%g "$1")" = "$2" ] ||
+		fail "$1: $(stat -c %a:%u:%g "$1"), not $2"
+}
+for to in raw qed; do
+	touch kept
+	chown 1234:2345 kept
+	chmod 640 kept
+	convert -O $to over.qed kept
+	access kept 640:1234:2345
+	rm kept
+done
+chmod a+x "$TMP"
+mkdir theirs
+chown 1234 theirs
+"$QEDIMG" create -q from.qed 1M
+for modes in 664:644 646:644 606:600 604:600 444:644; do
+	rm -f theirs/kept
+	touch theirs/kept
+	chmod "${modes%:*}" theirs/kept
+	setpriv --reuid 1234 --regid 2345 --clear-groups \
+		"$QEDIMG" convert from.qed theirs/kept ||
+		fail "as another user"
+	access theirs/kept "${modes#*:}:1234:2345"
+done

@@ -20,6 +20,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/xattr.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -381,7 +382,84 @@ static void the_umask_decides_about_the_mode(void **state)
 		assert_int_equal(ret, 0);
 		assert_int_equal(stat("disk.qed", &st), 0);
 		assert_int_equal(st.st_mode & 07777, 0666 & ~masks[i]);
+		assert_int_equal(unlink("disk.qed"), 0);
 	}
+}
+
+static mode_t mode_of(const char *path)
+{
+	struct stat st;
+
+	assert_int_equal(stat(path, &st), 0);
+	return st.st_mode & 07777;
+}
+
+/* Frozen, too: what it held is gone, and the new image is to be written. */
+static void what_is_replaced_keeps_its_mode(void **state)
+{
+	static const mode_t modes[][2] = {
+		{ 0600, 0600 }, { 0640, 0640 }, { 0666, 0666 },
+		{ 0604, 0604 }, { 0444, 0644 }, { 0400, 0600 },
+	};
+	const struct qed_create_options options = { .virtual_size = MIB };
+	struct heard heard;
+
+	(void)state;
+	for (size_t i = 0; i < 2 * ELEMS(modes); i++) {
+		mode_t old = umask(i % 2 ? 077 : 0);
+
+		make_file("disk.qed", 3);
+		assert_int_equal(chmod("disk.qed", modes[i / 2][0]), 0);
+		assert_int_equal(create("disk.qed", options, &heard), 0);
+		assert_int_equal(mode_of("disk.qed"), modes[i / 2][1]);
+		assert_int_equal(unlink("disk.qed"), 0);
+		umask(old);
+	}
+}
+
+#define ACL "system.posix_acl_access"
+
+/* "u::rw,u:12345:r,g::-,m::r,o::-": what there is for others is in the ACL. */
+static const uint8_t acl[] = {
+	2, 0, 0, 0,
+	0x01, 0, 6, 0, 0xff, 0xff, 0xff, 0xff,
+	0x02, 0, 4, 0, 0x39, 0x30, 0, 0,
+	0x04, 0, 0, 0, 0xff, 0xff, 0xff, 0xff,
+	0x10, 0, 4, 0, 0xff, 0xff, 0xff, 0xff,
+	0x20, 0, 0, 0, 0xff, 0xff, 0xff, 0xff,
+};
+
+static void an_acl_is_kept(void **state)
+{
+	const struct qed_create_options options = { .virtual_size = MIB };
+	char got[sizeof(acl) + 1];
+	struct heard heard;
+
+	(void)state;
+	make_file("disk.qed", 3);
+	if (setxattr("disk.qed", ACL, acl, sizeof(acl), 0) < 0)
+		skip();		/* this file system has none */
+	assert_int_equal(create("disk.qed", options, &heard), 0);
+	assert_int_equal(mode_of("disk.qed"), 0640);
+	assert_int_equal(getxattr("disk.qed", ACL, got, sizeof(got)), sizeof(acl));
+	assert_memory_equal(got, acl, sizeof(acl));
+}
+
+static void none_comes_from_the_directory(void **state)
+{
+	const struct qed_create_options options = { .virtual_size = MIB };
+	char got[sizeof(acl) + 1];
+	struct heard heard;
+
+	(void)state;
+	make_file("disk.qed", 3);
+	if (setxattr(".", "system.posix_acl_default", acl, sizeof(acl), 0) < 0)
+		skip();
+	assert_int_equal(create("disk.qed", options, &heard), 0);
+	assert_int_equal(mode_of("disk.qed"), 0644);
+	assert_true(getxattr("disk.qed", ACL, got, sizeof(got)) < 0);
+	assert_int_equal(create("new.qed", options, &heard), 0);
+	assert_int_equal(getxattr("new.qed", ACL, got, sizeof(got)), sizeof(acl));
 }
 
 /* A file size limit stands for a full disk. */
@@ -425,6 +503,9 @@ int main(void)
 		IN_DIR(a_link_keeps_pointing),
 		IN_DIR(an_image_in_use_stays),
 		IN_DIR(the_umask_decides_about_the_mode),
+		IN_DIR(what_is_replaced_keeps_its_mode),
+		IN_DIR(an_acl_is_kept),
+		IN_DIR(none_comes_from_the_directory),
 		IN_DIR(a_failure_leaves_what_was),
 	};
 
