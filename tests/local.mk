@@ -61,6 +61,9 @@ counted_sources = \
 %C%_unit_unit_spare_LDFLAGS = -Wl,--wrap=malloc -Wl,--wrap=calloc \
 	-Wl,--wrap=realloc -Wl,--wrap=aligned_alloc -Wl,--wrap=posix_memalign
 
+# It stands for a host that is reading.
+%C%_unit_unit_lend_LDFLAGS = -Wl,--wrap=preadv64v2
+
 # It stands for hosts that can do less.
 %C%_unit_unit_snapshot_LDFLAGS = -Wl,--wrap=openat64 -Wl,--wrap=renameat2
 

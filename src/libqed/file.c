@@ -440,15 +440,33 @@ static bool reaches(struct qed_file *file, uint64_t end)
 	return qed_file_size(file, &size) == 0 && size >= end;
 }
 
-bool qed_file_is_cached(struct qed_file *file, uint64_t file_off, uint64_t len)
+static bool has_pages(struct qed_file *file, uint64_t file_off, uint64_t len)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	struct cachestat_range range = { .off = file_off, .len = len };
 	struct cachestat stat;
 
-	return file->engine->ops->try_now && reaches(file, file_off + len) &&
-	       syscall(SYS_cachestat, file->fd, &range, &stat, 0) == 0 &&
+	return syscall(SYS_cachestat, file->fd, &range, &stat, 0) == 0 &&
 	       stat.nr_cache == (file_off + len - 1) / page - file_off / page + 1;
+}
+
+/*
+ * Pages that are only being read count as cached, too, and whoever wants them
+ * waits.  They come in from front to back: the last byte tells.
+ */
+static bool is_at_hand(struct qed_file *file, uint64_t file_off)
+{
+	char byte;
+	struct iovec iov = { .iov_base = &byte, .iov_len = 1 };
+
+	return preadv2(file->fd, &iov, 1, (off_t)file_off, RWF_NOWAIT) == 1;
+}
+
+bool qed_file_is_cached(struct qed_file *file, uint64_t file_off, uint64_t len)
+{
+	return file->engine->ops->try_now && reaches(file, file_off + len) &&
+	       has_pages(file, file_off, len) &&
+	       is_at_hand(file, file_off + len - 1);
 }
 
 void qed_file_write_behind(struct qed_file *file, uint64_t len)

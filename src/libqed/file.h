@@ -123,7 +123,8 @@ uint64_t qed_file_next_hole(struct qed_file *file, uint64_t file_off);
 
 /*
  * Whether the host's page cache has all of the range, as far as can be told
- * without reading it (Linux 6.5 can); it is all in the file then.
+ * without reading more than a byte of it (Linux 6.5 can), and reading it would
+ * not wait for a page that is under way; it is all in the file then.
  */
 bool qed_file_is_cached(struct qed_file *file, uint64_t file_off, uint64_t len);
 
