@@ -143,9 +143,9 @@ static int report(const struct qed_conversion *copy, int err)
 {
 	const struct qed_target *target = &copy->target;
 
-	if (copy->message && err != -ECANCELED) {
+	if (copy->transfer.message && err != -ECANCELED) {
 		qed_log_write(&copy->options->log, QED_LOG_ERROR, "%s",
-			      copy->message);
+			      copy->transfer.message);
 		return err;
 	}
 	return qed_target_refuse(target, err, "%s: %s", strerror(-err),
@@ -189,12 +189,10 @@ int qed_image_convert_engine(const char *path,
 	struct once once = { &given->log, ATOMIC_FLAG_INIT };
 	struct qed_convert_options own = *given, *options = &own;
 	struct qed_conversion copy = { .options = options,
-				       .failed = UINT64_MAX,
 				       .last_off = UINT64_MAX };
 	int ret;
 
 	own.log = (struct qed_log){ log_once, &once };
-	pthread_mutex_init(&copy.lock, NULL);
 	ret = check_options(path, options);
 	if (ret == 0)
 		ret = open_source(&copy, path);
@@ -210,8 +208,7 @@ int qed_image_convert_engine(const char *path,
 		qed_engine_destroy(engine);
 	}
 	qed_image_close(copy.backing);
-	free(copy.message);
-	pthread_mutex_destroy(&copy.lock);
+	free(copy.transfer.message);
 	return ret;
 }
 

@@ -39,17 +39,12 @@ struct qed_conversion {
 	bool has_base;
 	struct qed_image *backing;	/* what base is a view of, or null */
 
-	uint64_t planning;		/* plan's: the next piece's number, */
-	uint64_t pos;			/* and position */
+	const struct qed_piece *planning;	/* plan's: what it fills in, */
+	uint64_t pos;			/* and the position */
 	uint64_t size;			/* of the disk; of a stream when it ends */
 	enum { QED_SHARE_UNKNOWN, QED_SHARE_YES, QED_SHARE_NO } share;
 	uint64_t last_off, last_place;	/* the turn's: the last large unit of a
 					 * stream that has got a place */
-
-	pthread_mutex_t lock;
-	uint64_t failed;		/* under lock: number of the piece that the
-					 * message is about, or UINT64_MAX */
-	char *message;			/* under lock, or null */
 };
 
 /* qed_transfer's `plan` and `work`. */
@@ -57,14 +52,9 @@ int qed_convert_plan(struct qed_transfer *transfer, struct qed_piece *piece,
 		     uint64_t *passed);
 int qed_convert_piece(struct qed_transfer *transfer, struct qed_piece *piece);
 
-/*
- * Keeps the message for the job's end, if no piece with a number as low has
- * failed: returns `err`.
- */
-int qed_convert_fail(struct qed_conversion *copy, uint64_t number, int err,
-		     const char *path, const char *what, uint64_t disk_off);
-/* The same about the image that has `pos` of one of the disks. */
-int qed_convert_fail_side(struct qed_conversion *copy, uint64_t number, int err,
+/* As qed_transfer_fail(), of the image that has `pos` of one of the disks. */
+int qed_convert_fail_side(struct qed_conversion *copy,
+			  const struct qed_piece *piece, int err,
 			  const struct qed_convert_side *side, const char *what,
 			  uint64_t pos);
 

@@ -12,8 +12,6 @@
 #include "convert.h"
 
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -48,39 +46,24 @@ static bool is_zero(const void *buf, uint64_t len)
 	return qed_iov_is_zero(&iov, 1, 0, len);
 }
 
-int qed_convert_fail(struct qed_conversion *copy, uint64_t number, int err,
-		     const char *path, const char *what, uint64_t disk_off)
-{
-	pthread_mutex_lock(&copy->lock);
-	if (number < copy->failed && err != -ECANCELED) {
-		free(copy->message);
-		if (asprintf(&copy->message,
-			     "%s: cannot %s at disk offset %" PRIu64 ": %s",
-			     path, what, disk_off, strerror(-err)) < 0)
-			copy->message = NULL;
-		copy->failed = number;
-	}
-	pthread_mutex_unlock(&copy->lock);
-	return err;
-}
-
-int qed_convert_fail_side(struct qed_conversion *copy, uint64_t number, int err,
+int qed_convert_fail_side(struct qed_conversion *copy,
+			  const struct qed_piece *piece, int err,
 			  const struct qed_convert_side *side, const char *what,
 			  uint64_t pos)
 {
 	uint64_t off;
 	struct qed_image *image = qed_origin_at(&side->origin, pos, &off);
 
-	return qed_convert_fail(copy, number, err, qed_image_get_path(image, 0),
-				what, off);
+	return qed_transfer_fail(&copy->transfer, piece, err,
+				 qed_image_get_path(image, 0), what, off);
 }
 
 static int fail_write(struct qed_conversion *copy,
 		      const struct qed_piece *piece, int err, uint64_t disk_off)
 {
-	return err < 0 ? qed_convert_fail(copy, piece->number, err,
-					  copy->target.path, "write",
-					  disk_off) :
+	return err < 0 ? qed_transfer_fail(&copy->transfer, piece, err,
+					   copy->target.path, "write",
+					   disk_off) :
 			 0;
 }
 
@@ -90,7 +73,7 @@ static int read_side(struct qed_conversion *copy, const struct qed_piece *piece,
 {
 	int ret = qed_origin_read(&side->origin, buf, len, pos);
 
-	return ret < 0 ? qed_convert_fail_side(copy, piece->number, ret, side,
+	return ret < 0 ? qed_convert_fail_side(copy, piece, ret, side,
 					       "read", pos) :
 			 0;
 }
@@ -436,7 +419,7 @@ static int share_run(struct qed_conversion *copy, struct qed_piece *piece,
 		ret = qed_origin_map(&copy->source.origin, disk_off, len,
 				     &extent, &from);
 		if (ret < 0)
-			return qed_convert_fail_side(copy, piece->number, ret,
+			return qed_convert_fail_side(copy, piece, ret,
 						     &copy->source, "map",
 						     disk_off);
 		if (!from || (offload ?

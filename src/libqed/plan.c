@@ -217,20 +217,20 @@ static int plan_stream(struct qed_conversion *copy, struct qed_piece *piece)
 	if (n == -ECANCELED)
 		return (int)n;
 	if (n < 0)
-		return qed_convert_fail(copy, piece->number, (int)n, input,
-					"read", copy->pos);
+		return qed_transfer_fail(&copy->transfer, piece, (int)n, input,
+					 "read", copy->pos);
 	if (n == 0)
 		return QED_PIECE_NONE;
 	set_piece(copy, piece, QED_COPY_STREAM, (uint64_t)n);
 	copy->transfer.total = copy->pos;
 	if (copy->pos > copy->options->max_size)
-		return qed_convert_fail(copy, piece->number, -EFBIG, input,
-					"go on, it is larger than allowed",
-					copy->options->max_size);
+		return qed_transfer_fail(&copy->transfer, piece, -EFBIG, input,
+					 "go on, it is larger than allowed",
+					 copy->options->max_size);
 	if (qed_round_up(copy->pos, QED_SECTOR) > copy->target.limit)
-		return qed_convert_fail(copy, piece->number, -ENOSPC,
-					copy->target.path, "write",
-					copy->target.limit);
+		return qed_transfer_fail(&copy->transfer, piece, -ENOSPC,
+					 copy->target.path, "write",
+					 copy->target.limit);
 	return 0;
 }
 
@@ -239,7 +239,7 @@ int qed_convert_plan(struct qed_transfer *transfer, struct qed_piece *piece,
 {
 	struct qed_conversion *copy = transfer->opaque;
 
-	copy->planning = piece->number;
+	copy->planning = piece;
 	return copy->streaming ? plan_stream(copy, piece) :
 				 plan_images(copy, piece, passed);
 }

@@ -11,9 +11,13 @@
 #include "transfer.h"
 #include "util.h"
 
+#include <errno.h>
+#include <inttypes.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -45,6 +49,8 @@ struct qed_transfer_state {
 	bool stop;			/* under lock */
 	int result;			/* under lock */
 	uint64_t result_number;		/* under lock: of the piece it is of */
+	char *message;			/* under lock, or null */
+	uint64_t message_number;	/* under lock: of the piece it is of */
 	uint64_t done, total;		/* under lock: bytes */
 };
 
@@ -113,6 +119,36 @@ static void *worker_main(void *opaque)
 	state->running--;
 	pthread_cond_signal(&state->news);
 	pthread_mutex_unlock(&state->lock);
+	return NULL;
+}
+
+/* --- what is said of it --------------------------------------------------------- */
+
+int qed_transfer_fail(struct qed_transfer *transfer,
+		      const struct qed_piece *piece, int err, const char *path,
+		      const char *what, uint64_t disk_off)
+{
+	struct qed_transfer_state *state = transfer->state;
+
+	pthread_mutex_lock(&state->lock);
+	if (piece->number < state->message_number && err != -ECANCELED) {
+		free(state->message);
+		if (asprintf(&state->message,
+			     "%s: cannot %s at disk offset %" PRIu64 ": %s",
+			     path, what, disk_off, strerror(-err)) < 0)
+			state->message = NULL;
+		state->message_number = piece->number;
+	}
+	pthread_mutex_unlock(&state->lock);
+	return err;
+}
+
+/* Another piece's end, of which nothing was said, may have come before. */
+static char *take_message(struct qed_transfer_state *state)
+{
+	if (state->message_number == state->result_number)
+		return state->message;
+	free(state->message);
 	return NULL;
 }
 
@@ -247,7 +283,7 @@ static void state_init(struct qed_transfer_state *state)
 	pthread_cond_init(&state->turns, NULL);
 	pthread_mutex_init(&state->plan_lock, NULL);
 	pthread_mutex_init(&state->lock, NULL);
-	state->result_number = NO_PIECE;
+	state->result_number = state->message_number = NO_PIECE;
 }
 
 static void state_fini(struct qed_transfer_state *state)
@@ -274,6 +310,7 @@ int qed_transfer_run(struct qed_transfer *transfer)
 			pthread_join(state.workers[i].thread, NULL);
 		ret = state.result;
 	}
+	transfer->message = take_message(&state);
 	if (ret == 0)
 		ret = qed_job_step(transfer->job, transfer->total,
 				   transfer->total);

@@ -48,6 +48,8 @@ struct qed_transfer {
 	int (*work)(struct qed_transfer *transfer, struct qed_piece *piece);
 	void *opaque;
 
+	/* What was said of the result, or null: the caller's to free. */
+	char *message;
 	struct qed_transfer_state *state;	/* transfer.c's */
 };
 
@@ -59,6 +61,15 @@ struct qed_transfer {
  * Progress goes to the job from the calling thread.
  */
 int qed_transfer_run(struct qed_transfer *transfer);
+
+/*
+ * For plan or work, of the piece that it is given: keeps "PATH: cannot WHAT at
+ * disk offset N: ..." for the job's one message, if it is this piece that ends
+ * the job.  Returns `err`, to be its result; of -ECANCELED nothing is said.
+ */
+int qed_transfer_fail(struct qed_transfer *transfer,
+		      const struct qed_piece *piece, int err, const char *path,
+		      const char *what, uint64_t disk_off);
 
 /*
  * For work that has to end in order, as into a pipe: waits until all pieces

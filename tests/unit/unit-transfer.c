@@ -13,6 +13,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stdlib.h>
 #include <string.h>
 
 #define PIECES 200u
@@ -84,6 +85,9 @@ static int work(struct qed_transfer *transfer, struct qed_piece *piece)
 	for (int i = 0; i < 2; i++)
 		if (piece->number == test->work_ends_at[i])
 			ret = test->ends[i];
+	if (ret == -EIO)
+		ret = qed_transfer_fail(transfer, piece, ret, "file", "write",
+					piece->disk_off);
 	for (unsigned i = 0; i < transfer->nbufs; i++)
 		assert_int_equal(piece->buf[i][LEN], (uint8_t)piece->number);
 	atomic_fetch_add(&test->worked, 1);
@@ -179,6 +183,7 @@ static void no_turn_after_failure(void **state)
 	assert_int_equal(qed_transfer_run(&test.transfer), -EIO);
 	assert_int_equal(test.turn, 61);
 	assert_true(test.worked >= 61);
+	free(test.transfer.message);
 }
 
 static void lowest_result_counts(void **state)
@@ -193,6 +198,8 @@ static void lowest_result_counts(void **state)
 		test.work_ends_at[1] = 50;
 		test.ends[1] = 7;
 		assert_int_equal(qed_transfer_run(&test.transfer), 7);
+		/* The other one had something to say. */
+		assert_null(test.transfer.message);
 		/* What was planned before is carried out. */
 		assert_true(test.worked >= 51);
 	}
@@ -210,6 +217,10 @@ static void no_piece_after_failure(void **state)
 	assert_int_equal(qed_transfer_run(&test.transfer), -EIO);
 	assert_int_equal(test.worked, 51);
 	assert_int_equal(test.next, 51);
+	assert_string_equal(test.transfer.message,
+			    "file: cannot write at disk offset 50000: "
+			    "Input/output error");
+	free(test.transfer.message);
 }
 
 static void plan_fails(void **state)
