@@ -38,6 +38,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/copy.h \
 	%D%/libqed/create.c \
 	%D%/libqed/create.h \
+	%D%/libqed/differ.c \
+	%D%/libqed/differ.h \
 	%D%/libqed/empty.c \
 	%D%/libqed/empty.h \
 	%D%/libqed/engine-share.c \
