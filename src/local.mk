@@ -16,6 +16,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/arrange.h \
 	%D%/libqed/backing.c \
 	%D%/libqed/backing.h \
+	%D%/libqed/blame.c \
+	%D%/libqed/blame.h \
 	%D%/libqed/builder.c \
 	%D%/libqed/builder.h \
 	%D%/libqed/chain.c \

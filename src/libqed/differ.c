@@ -8,11 +8,12 @@
  */
 #include "config.h"
 
+#include "blame.h"
 #include "differ.h"
 #include "sync.h"
-#include "transfer.h"
 
 #include <errno.h>
+#include <stdlib.h>
 #include <string.h>
 
 /* One of the two chains, and the extent of it that was found last. */
@@ -29,24 +30,17 @@ struct side {
 #define NEW_ZERO 0x2u
 
 struct differ {
+	struct qed_transfer transfer;
 	struct side old, new;
 	uint32_t cluster;		/* bytes, of the image */
 	uint64_t size;			/* bytes of its disk */
-	uint64_t pos;			/* of the next piece */
+	const struct qed_piece *planning;	/* what plan fills in, */
+	uint64_t pos;			/* and from where on */
 };
-
-static int complain(const struct differ *d, int err, const char *what)
-{
-	struct qed_image *image = d->old.image;
-
-	qed_log_write(&image->log, QED_LOG_ERROR, "%s: %s: %s",
-		      qed_image_get_path(image, 0), what, strerror(-err));
-	return err;
-}
 
 /* --- what differs --------------------------------------------------------------- */
 
-static int find_extent(const struct differ *d, struct side *side)
+static int find_extent(struct differ *d, struct side *side)
 {
 	uint64_t size = side->image ? side->image->size : 0;
 	int ret = 0;
@@ -61,10 +55,13 @@ static int find_extent(const struct differ *d, struct side *side)
 	if (d->pos < size)
 		ret = qed_map(side->image, d->pos,
 			      qed_min(size, d->size) - d->pos, &side->extent);
+	if (ret < 0)
+		return qed_blame(&d->transfer, d->planning, ret, side->image,
+				 "read", d->pos);
 	side->end = d->pos + side->extent.len;
 	if (side->extent.kind == QED_MAP_DATA)
 		side->zero_from = UINT64_MAX;
-	return ret;
+	return 0;
 }
 
 /* Do both chains have the bytes at d->pos from one place of one file? */
@@ -94,7 +91,7 @@ static bool may_differ(const struct differ *d)
 		d->new.extent.kind == QED_MAP_DATA) && !same_place(d);
 }
 
-/* Looks at both chains from d->pos on: 0 or -errno, logged. */
+/* Looks at both chains from d->pos on. */
 static int look(struct differ *d, uint64_t *end)
 {
 	int ret = find_extent(d, &d->old);
@@ -146,6 +143,7 @@ static int plan(struct qed_transfer *transfer, struct qed_piece *piece,
 	struct differ *d = transfer->opaque;
 	uint64_t end;
 
+	d->planning = piece;
 	while (d->pos < d->size) {
 		uint64_t before = d->pos;
 		int ret = look(d, &end);
@@ -208,16 +206,29 @@ static int read_side(struct qed_image *image, bool zero, uint8_t *buf,
 	return 0;
 }
 
-static int read_both(const struct differ *d, const struct qed_piece *piece,
+static int read_both(struct differ *d, const struct qed_piece *piece,
 		     uint64_t disk_off, uint64_t len, struct bytes *bytes)
 {
-	int ret = read_side(d->old.image, piece->value & OLD_ZERO,
-			    piece->buf[0], disk_off, len, &bytes->old);
+	struct qed_image *image = d->old.image;
+	int ret = read_side(image, piece->value & OLD_ZERO, piece->buf[0],
+			    disk_off, len, &bytes->old);
 
-	if (ret == 0)
-		ret = read_side(d->new.image, piece->value & NEW_ZERO,
-				piece->buf[1], disk_off, len, &bytes->new);
-	return ret;
+	if (ret == 0) {
+		image = d->new.image;
+		ret = read_side(image, piece->value & NEW_ZERO, piece->buf[1],
+				disk_off, len, &bytes->new);
+	}
+	return ret < 0 ? qed_blame(&d->transfer, piece, ret, image, "read",
+				   disk_off) :
+			 0;
+}
+
+static int fail_write(struct differ *d, const struct qed_piece *piece, int err,
+		      uint64_t disk_off)
+{
+	return err < 0 ? qed_blame(&d->transfer, piece, err, d->old.image,
+				   "write", disk_off) :
+			 0;
 }
 
 static int carry_out(const struct differ *d, enum verdict verdict,
@@ -238,7 +249,7 @@ static int carry_out(const struct differ *d, enum verdict verdict,
 }
 
 /* A piece of whole clusters: neighbours that are alike go together. */
-static int work_clusters(const struct differ *d, const struct qed_piece *piece)
+static int work_clusters(struct differ *d, const struct qed_piece *piece)
 {
 	struct bytes bytes;
 	uint64_t at = 0, end;
@@ -259,8 +270,10 @@ static int work_clusters(const struct differ *d, const struct qed_piece *piece)
 				break;
 			end += n;
 		}
-		ret = carry_out(d, verdict, &bytes, piece->disk_off, at,
-				end - at);
+		ret = fail_write(d, piece,
+				 carry_out(d, verdict, &bytes, piece->disk_off,
+					   at, end - at),
+				 piece->disk_off + at);
 	}
 	return ret;
 }
@@ -271,7 +284,7 @@ static const uint8_t zeroes[QED_PIECE_MAX];
  * One cluster that is larger than the buffers.  The first difference decides: a
  * write to a part gives all of it to the image, as the old chain shows it.
  */
-static int work_large(const struct differ *d, const struct qed_piece *piece)
+static int work_large(struct differ *d, const struct qed_piece *piece)
 {
 	for (uint64_t at = 0; at < piece->len; at += QED_PIECE_MAX) {
 		uint64_t off = piece->disk_off + at;
@@ -284,23 +297,67 @@ static int work_large(const struct differ *d, const struct qed_piece *piece)
 		if (ret < 0)
 			return ret;
 		if (verdict == ZERO && piece->value & OLD_ZERO)
-			return qed_zero_sync(d->old.image, piece->disk_off,
-					     piece->len);
+			return fail_write(d, piece,
+					  qed_zero_sync(d->old.image,
+							piece->disk_off,
+							piece->len),
+					  piece->disk_off);
 		if (verdict == LEAVE)
 			continue;
 		if (verdict == ZERO)
 			bytes.old = zeroes;
-		return carry_out(d, COPY, &bytes, off, 0, len);
+		return fail_write(d, piece,
+				  carry_out(d, COPY, &bytes, off, 0, len), off);
 	}
 	return 0;
 }
 
 static int work(struct qed_transfer *transfer, struct qed_piece *piece)
 {
-	const struct differ *d = transfer->opaque;
+	struct differ *d = transfer->opaque;
 
 	return d->cluster > QED_PIECE_MAX ? work_large(d, piece) :
 					    work_clusters(d, piece);
+}
+
+/* --- how it ends ----------------------------------------------------------------- */
+
+/* Damage, and a flush that failed, have been logged where they happened. */
+static bool is_logged(const struct qed_image *image, int err)
+{
+	return err == -EUCLEAN || qed_meta_failed(image->meta);
+}
+
+static int report(const struct differ *d, int err)
+{
+	struct qed_image *image = d->old.image;
+	const char *path = qed_image_get_path(image, 0);
+	const char *message = d->transfer.message;
+
+	if (is_logged(image, err))
+		return err;
+	if (!message || err == -ECANCELED)
+		qed_log_write(&image->log, QED_LOG_ERROR,
+			      "%s: cannot be rebased: %s", path,
+			      strerror(-err));
+	else
+		qed_log_write(&image->log, QED_LOG_ERROR,
+			      "%s; %s keeps its backing file: %s", message,
+			      path, qed_blame_next_step(err));
+	return err;
+}
+
+static int make_durable(struct qed_image *image)
+{
+	int ret = qed_meta_clean(image->meta);
+
+	if (ret < 0 && !is_logged(image, ret))
+		qed_log_write(&image->log, QED_LOG_ERROR,
+			      "%s: what was copied cannot be made durable: %s; "
+			      "it keeps its backing file: %s",
+			      qed_image_get_path(image, 0), strerror(-ret),
+			      qed_blame_next_step(ret));
+	return ret;
 }
 
 int qed_differ_copy(struct qed_image *image, struct qed_image *other,
@@ -310,20 +367,18 @@ int qed_differ_copy(struct qed_image *image, struct qed_image *other,
 			    .new = { .image = other },
 			    .cluster = image->top->header.cluster_size,
 			    .size = image->size };
-	struct qed_transfer transfer = { .nbufs = 2,
-					 .total = d.size,
-					 .job = job,
-					 .plan = plan,
-					 .work = work,
-					 .opaque = &d };
 	int ret;
 
+	d.transfer = (struct qed_transfer){ .nbufs = 2,
+					    .total = d.size,
+					    .job = job,
+					    .plan = plan,
+					    .work = work,
+					    .opaque = &d };
 	image->zero_entries = true;
-	ret = qed_transfer_run(&transfer);
-	if (ret == 0)
-		ret = qed_meta_clean(image->meta);
-	/* Damage, and a flush that failed, have been logged where they happened. */
-	if (ret == -EUCLEAN || qed_meta_failed(image->meta))
-		return ret;
-	return ret < 0 ? complain(&d, ret, "cannot be rebased") : 0;
+	ret = qed_transfer_run(&d.transfer);
+	if (ret < 0)
+		ret = report(&d, ret);
+	free(d.transfer.message);
+	return ret < 0 ? ret : make_durable(image);
 }

@@ -341,6 +341,14 @@ const char *qed_image_get_path(struct qed_image *image, unsigned layer)
 		       NULL;
 }
 
+const char *qed_image_failed_below(struct qed_image *image)
+{
+	unsigned layer = atomic_load_explicit(&image->failed_layer,
+					      memory_order_relaxed);
+
+	return layer ? qed_image_get_path(image, layer) : NULL;
+}
+
 void qed_image_get_stats(struct qed_image *image, struct qed_stats *stats)
 {
 	const struct qed_counters *c = &image->counters;

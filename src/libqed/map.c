@@ -162,6 +162,8 @@ int qed_map(struct qed_image *image, uint64_t offset, uint64_t len,
 	pthread_mutex_init(&walk.lock, NULL);
 	pthread_cond_init(&walk.cond, NULL);
 	ret = map_merged(&walk, &image->chain, offset, len, extent);
+	if (ret < 0)
+		qed_note_failed(image, extent->depth);
 	pthread_cond_destroy(&walk.cond);
 	pthread_mutex_destroy(&walk.lock);
 	return ret;

@@ -13,11 +13,11 @@
  */
 #include "config.h"
 
+#include "blame.h"
 #include "empty.h"
 #include "image.h"
 #include "merge.h"
 #include "receiver.h"
-#include "transfer.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -37,6 +37,7 @@ struct merge {
 	struct qed_engine *engine;	/* the images have shares of it */
 	struct qed_image *from;		/* the chain above the one that receives */
 	struct qed_receiver to;
+	struct qed_transfer transfer;
 	uint64_t pos;			/* of the next piece */
 	struct qed_map_extent extent;	/* the last one that was found, */
 	uint64_t extent_end;		/* and where on the disk it ends */
@@ -88,7 +89,8 @@ static int plan(struct qed_transfer *transfer, struct qed_piece *piece,
 		uint64_t len = m->extent_end - m->pos;
 
 		if (ret < 0)
-			return ret;
+			return qed_blame(transfer, piece, ret, m->from, "read",
+					 m->pos);
 		if (!falls_through(m)) {
 			piece->disk_off = m->pos;
 			piece->len = qed_min(len, data ? QED_PIECE_MAX :
@@ -111,6 +113,13 @@ static uint64_t nanoseconds(void)
 	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
 }
 
+static int fail_write(struct merge *m, const struct qed_piece *piece, int err)
+{
+	return err < 0 ? qed_receiver_blame(&m->to, &m->transfer, piece, err,
+					    piece->disk_off) :
+			 0;
+}
+
 static int copy(struct merge *m, const struct qed_piece *piece)
 {
 	uint64_t start = nanoseconds(), read;
@@ -119,10 +128,12 @@ static int copy(struct merge *m, const struct qed_piece *piece)
 	int ret;
 
 	if (n < 0)
-		return (int)n;
-	read = nanoseconds();
-	ret = qed_receiver_write(&m->to, piece->buf[0], piece->len,
+		return qed_blame(&m->transfer, piece, (int)n, m->from, "read",
 				 piece->disk_off);
+	read = nanoseconds();
+	ret = fail_write(m, piece,
+			 qed_receiver_write(&m->to, piece->buf[0], piece->len,
+					    piece->disk_off));
 	/* While it is reading that takes time the disk has enough to do. */
 	if (ret == 0 && read - start < nanoseconds() - read)
 		qed_receiver_write_behind(&m->to, piece->len);
@@ -135,25 +146,57 @@ static int work(struct qed_transfer *transfer, struct qed_piece *piece)
 
 	return piece->value == PIECE_DATA ?
 		       copy(m, piece) :
-		       qed_receiver_zero(&m->to, piece->disk_off, piece->len);
+		       fail_write(m, piece,
+				  qed_receiver_zero(&m->to, piece->disk_off,
+						    piece->len));
+}
+
+/* Damage, and a flush that failed, have been logged where they happened. */
+static bool is_logged(const struct merge *m, int err)
+{
+	return err == -EUCLEAN || qed_receiver_failed(&m->to);
+}
+
+static int report(const struct merge *m, int err)
+{
+	if (is_logged(m, err))
+		return err;
+	if (!m->transfer.message || err == -ECANCELED)
+		return complain(m, err, "cannot be committed");
+	qed_log_write(&m->options->log, QED_LOG_ERROR,
+		      "%s; %s has not been changed: %s", m->transfer.message,
+		      m->path, qed_blame_next_step(err));
+	return err;
+}
+
+static int sync_receiver(struct merge *m)
+{
+	int ret = qed_receiver_sync(&m->to);
+
+	if (ret < 0 && !is_logged(m, ret))
+		qed_log_write(&m->options->log, QED_LOG_ERROR,
+			      "%s: cannot be made durable: %s; %s has not been "
+			      "changed: %s", qed_receiver_path(&m->to),
+			      strerror(-ret), m->path,
+			      qed_blame_next_step(ret));
+	return ret;
 }
 
 static int copy_all(struct merge *m)
 {
-	struct qed_transfer transfer = { .nbufs = 1,
-					 .total = m->from->size,
-					 .job = m->options->job,
-					 .plan = plan,
-					 .work = work,
-					 .opaque = m };
-	int ret = qed_transfer_run(&transfer);
+	int ret;
 
-	if (ret == 0)
-		ret = qed_receiver_sync(&m->to);
-	/* Damage, and a flush that failed, have been logged where they happened. */
-	if (ret == -EUCLEAN || qed_receiver_failed(&m->to))
-		return ret;
-	return ret < 0 ? complain(m, ret, "cannot be committed") : 0;
+	m->transfer = (struct qed_transfer){ .nbufs = 1,
+					     .total = m->from->size,
+					     .job = m->options->job,
+					     .plan = plan,
+					     .work = work,
+					     .opaque = m };
+	ret = qed_transfer_run(&m->transfer);
+	if (ret < 0)
+		ret = report(m, ret);
+	free(m->transfer.message);
+	return ret < 0 ? ret : sync_receiver(m);
 }
 
 /* --- what becomes of the top image -------------------------------------------------- */

@@ -9,6 +9,7 @@
  */
 #include "config.h"
 
+#include "blame.h"
 #include "convert.h"
 
 #include <errno.h>
@@ -54,8 +55,7 @@ int qed_convert_fail_side(struct qed_conversion *copy,
 	uint64_t off;
 	struct qed_image *image = qed_origin_at(&side->origin, pos, &off);
 
-	return qed_transfer_fail(&copy->transfer, piece, err,
-				 qed_image_get_path(image, 0), what, off);
+	return qed_blame(&copy->transfer, piece, err, image, what, off);
 }
 
 static int fail_write(struct qed_conversion *copy,

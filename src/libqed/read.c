@@ -20,6 +20,7 @@
 struct leaf {
 	struct qed_io io;
 	struct qed_read *read;
+	unsigned layer;			/* whose data it is */
 	size_t bytes;			/* of this struct */
 	struct iovec iov[];
 };
@@ -30,21 +31,23 @@ static void read_unref(struct qed_read *read)
 		read->done(read, atomic_load(&read->err));
 }
 
-static void read_fail(struct qed_read *read, int err)
+static void read_fail(struct qed_read *read, unsigned layer, int err)
 {
 	int none = 0;
 
 	atomic_compare_exchange_strong(&read->err, &none, err);
+	qed_note_failed(read->image, layer);
 }
 
 static void leaf_done(struct qed_io *io, int err)
 {
 	struct leaf *leaf = qed_container_of(io, struct leaf, io);
 	struct qed_read *read = leaf->read;
+	unsigned layer = leaf->layer;
 
 	qed_spare_put(&read->image->spares, leaf, leaf->bytes);
 	if (err)
-		read_fail(read, err);
+		read_fail(read, layer, err);
 	read_unref(read);
 }
 
@@ -59,6 +62,7 @@ static int leaf_start(struct qed_read *read, const struct qed_source *from)
 		return -ENOMEM;
 	qed_iov_slice(read->iov, read->iovcnt, read->pos, from->len, leaf->iov);
 	leaf->read = read;
+	leaf->layer = read->layer;
 	leaf->bytes = bytes;
 	leaf->io = (struct qed_io){ .op = QED_OP_READ,
 				    .file_off = from->file_off,
@@ -128,7 +132,7 @@ static void read_run(struct qed_read *read)
 		if (ret == 0)
 			ret = take_source(read, &from);
 		if (ret < 0) {
-			read_fail(read, ret);
+			read_fail(read, read->layer, ret);
 			break;
 		}
 		read_next(read, from.len);
@@ -142,7 +146,7 @@ static void read_woken(struct qed_waiter *waiter, int err)
 		qed_container_of(waiter, struct qed_read, waiter);
 
 	if (err) {
-		read_fail(read, err);
+		read_fail(read, read->layer, err);
 		read_unref(read);
 		return;
 	}
@@ -196,6 +200,8 @@ static int read_inline(struct qed_image *image, const struct iovec *iov,
 		if (ret < 0)
 			break;
 	}
+	if (ret < 0 && ret != -EAGAIN)
+		qed_note_failed(image, stop->layer);
 	return ret;
 }
 
@@ -234,12 +240,12 @@ static void read_resume(struct qed_read *read, const struct stop *stop)
 	read->pos = stop->pos;
 	read->span = stop->span;
 	read->layer = stop->layer;
-	if (stop->from.len) {
+	if (stop->from.len)
 		ret = leaf_start(read, &stop->from);
+	if (stop->from.len && ret == 0)
 		read_next(read, stop->from.len);
-	}
 	if (ret < 0) {
-		read_fail(read, ret);
+		read_fail(read, read->layer, ret);
 		read_unref(read);
 		return;
 	}

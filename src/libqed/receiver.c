@@ -7,6 +7,7 @@
  */
 #include "config.h"
 
+#include "blame.h"
 #include "lock.h"
 #include "receiver.h"
 #include "resize.h"
@@ -180,6 +181,23 @@ int qed_receiver_sync(struct qed_receiver *receiver)
 {
 	return receiver->file ? qed_file_flush(receiver->file) :
 				qed_meta_clean(receiver->image->meta);
+}
+
+const char *qed_receiver_path(const struct qed_receiver *receiver)
+{
+	return file_of(receiver)->path;
+}
+
+int qed_receiver_blame(struct qed_receiver *receiver,
+		       struct qed_transfer *transfer,
+		       const struct qed_piece *piece, int err,
+		       uint64_t disk_off)
+{
+	if (receiver->image)
+		return qed_blame(transfer, piece, err, receiver->image, "write",
+				 disk_off);
+	return qed_transfer_fail(transfer, piece, err, receiver->file->path,
+				 "write", disk_off);
 }
 
 bool qed_receiver_failed(const struct qed_receiver *receiver)

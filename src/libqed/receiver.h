@@ -4,6 +4,7 @@
 #define QED_RECEIVER_H
 
 #include "image.h"
+#include "transfer.h"
 
 struct qed_receiver {
 	struct qed_image *image;	/* one of the two; null both: not open */
@@ -46,6 +47,13 @@ int qed_receiver_zero(struct qed_receiver *receiver, uint64_t disk_off,
 int qed_receiver_sync(struct qed_receiver *receiver);
 /* As qed_file_write_behind(). */
 void qed_receiver_write_behind(struct qed_receiver *receiver, uint64_t len);
+
+/* As qed_transfer_fail(), of a write to it that failed. */
+int qed_receiver_blame(struct qed_receiver *receiver,
+		       struct qed_transfer *transfer,
+		       const struct qed_piece *piece, int err,
+		       uint64_t disk_off);
+const char *qed_receiver_path(const struct qed_receiver *receiver);
 
 /* Has a flush of it failed?  That was logged. */
 bool qed_receiver_failed(const struct qed_receiver *receiver);

@@ -55,6 +55,13 @@ void qed_request_end(struct qed_image *image, enum qed_request_kind kind,
 		     int64_t result,
 		     void (*done)(void *opaque, int64_t result), void *opaque);
 
+/* Notes whose file it was, for a message. */
+static inline void qed_note_failed(struct qed_image *image, unsigned layer)
+{
+	atomic_store_explicit(&image->failed_layer, layer,
+			      memory_order_relaxed);
+}
+
 /* Does any layer below the top have bytes in [disk_off, disk_off + len)? */
 static inline bool qed_has_backing(const struct qed_image *image,
 				   uint64_t disk_off)
