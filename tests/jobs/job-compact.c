@@ -48,6 +48,21 @@ static void empty_last_table(const struct scene *scene)
 		scene_poke(TOP, entry, 0);
 }
 
+/* Tables that cannot be read together are read again one by one. */
+static bool may_fail(const struct fake_record *record)
+{
+	struct walk *walk;
+	bool tables;
+
+	if (record->op != QED_OP_READ)
+		return false;
+	walk = walk_open(TOP);
+	tables = record->len > walk->table_bytes &&
+		 walk_is_metadata(walk, record->file_off);
+	walk_close(walk);
+	return tables;
+}
+
 /* --- packing ----------------------------------------------------------------------- */
 
 static const char *const pack_variants[] = { "wide", "narrow", "moved-l1",
@@ -117,6 +132,7 @@ static const struct job compact_pack = {
 	.prepare = prepare_pack,
 	.run = run_pack,
 	.finished = is_packed,
+	.may_fail = may_fail,
 };
 
 /* --- order ----------------------------------------------------------------------------- */
@@ -148,6 +164,7 @@ static const struct job compact_defrag = {
 	.prepare = prepare_pack,
 	.run = run_defrag,
 	.finished = is_in_order,
+	.may_fail = may_fail,
 };
 
 /* --- zeroes ------------------------------------------------------------------------------ */
@@ -195,6 +212,7 @@ static const struct job compact_zeroes = {
 	.prepare = prepare_zeroes,
 	.run = run_zeroes,
 	.finished = has_no_zeroes,
+	.may_fail = may_fail,
 };
 
 const struct job *const jobs[] = { &compact_pack, &compact_defrag,
