@@ -3,6 +3,7 @@
 #
 # qedimg dd against qemu-img dd: the part that is copied, formats, exit status.
 
+in_memory=yes
 . "$(dirname "$0")/functions.sh"
 
 requires "$QEDIMG" qemu-img qemu-io jq
@@ -121,6 +122,76 @@ for output in raw qed; do
 	done
 done
 
+# ---- chains of all lengths, geometries, sizes ----
+
+head -c 1000001 /dev/urandom >odd.raw
+qemu-img create -q -f qed -b base.raw -F raw longer.qed 5M
+qemu_do longer.qed qed 'write -P 1 1M 100k' 'write -P 2 4500k 64k'
+qemu-img create -q -f qed -b longer.qed -F qed shorter.qed 2500k
+qemu_do shorter.qed qed 'write -P 3 300k 200k' 'write -z 1M 64k'
+qemu-img create -q -f qed -b odd.raw -F raw overodd.qed 3M
+qemu_do overodd.qed qed 'write -P 4 999424 512'
+qemu-img convert -f raw -O qed -o cluster_size=4k,table_size=2 base.raw small.qed
+qemu-img convert -f raw -O qed -o cluster_size=1M,table_size=2 base.raw large.qed
+qemu-img create -q -f qed -b large.qed -F qed -o cluster_size=4k mixed.qed 6M
+qemu_do mixed.qed qed 'write -P 5 4k 4k' 'write -P 6 4M 1M' 'write -z 1M 1M'
+qemu-img create -q -f qed empty.qed 3M
+for source in longer shorter overodd small large mixed empty; do
+	for output in raw qed; do
+		both qed "$output" if=$source.qed
+		both qed "$output" bs=64k skip=13 if=$source.qed
+	done
+	# All that the tool of the system makes of it, between two odd places.
+	qemu-img convert -f qed -O raw $source.qed flat.raw
+	dd status=none if=flat.raw of=theirs bs=1000 skip=777 count=1111
+	truncate -s %512 theirs
+	"$QEDIMG" dd bs=1000 skip=777 count=1111 if=$source.qed of=ours ||
+		fail "dd of $source"
+	same_bytes ours theirs
+done
+for output in raw qed; do
+	both raw "$output" if=odd.raw
+	both raw "$output" bs=7k skip=3 if=odd.raw
+	both raw "$output" bs=1M count=1 if=odd.raw
+done
+: >nothing.raw
+"$QEDIMG" dd -f raw if=nothing.raw of=ours || fail "dd of nothing"
+[ ! -s ours ] || fail "of nothing comes something"
+
+# Sparse and huge: what is not there takes no time.
+qemu-img create -q -f qed huge.qed 64T
+qemu_do huge.qed qed 'write -P 7 40T 1M' 'write -P 8 70368744112128 64k'
+for output in raw qed; do
+	timeout 20 "$QEDIMG" dd -O $output bs=1M skip=41943039 count=3 \
+		if=huge.qed of=ours || fail "dd of 64T: status $?"
+	qemu_do ours $output length 'read -P 0 0 1M' 'read -P 7 1M 1M' \
+		'read -P 0 2M 1M'
+	[ "$(qemu-img info --output=json -f $output ours |
+		jq '."virtual-size"')" -eq 3145728 ] || fail "dd of 64T: its size"
+	timeout 20 "$QEDIMG" dd -O $output bs=64k skip=1073741823 \
+		if=huge.qed of=ours || fail "the end of 64T: status $?"
+	qemu_do ours $output 'read -P 8 0 64k'
+done
+
+# ---- an image that another program writes ----
+
+mkfifo in from
+qemu-io -f qed mixed.qed <in >from 2>&1 &
+exec 3>in 4<from
+echo length >&3
+read -r line <&4
+case $line in *6*MiB*) ;; *) fail "qemu-io says $line" ;; esac
+refused 'mixed.qed' if=mixed.qed
+qemu-img convert -U -f qed -O raw mixed.qed theirs
+for force in -U --force-share; do
+	"$QEDIMG" dd $force if=mixed.qed of=ours || fail "dd $force"
+	same_bytes ours theirs
+done
+exec 3>&- 4<&-
+wait $!
+
+# ---- progress, and what is refused ----
+
 "$QEDIMG" dd --progress=json if=over.qed of=ours 2>../err ||
 	fail "progress: $(cat ../err)"
 grep -q '"percent": 100' ../err || fail "no progress: $(cat ../err)"
@@ -149,7 +220,7 @@ early=0
 for signal in INT TERM KILL; do
 	for output in raw qed; do
 		for moment in 0.005 0.01 0.02 0.04; do
-			echo old >cut
+			echo old >"cut"
 			timeout --foreground -s $signal $moment "$QEDIMG" dd -q -f raw \
 				-O $output if=big.raw of=cut 2>../err || :
 			if [ "$(head -c 4 cut | tr -d '\0')" = old ]; then
