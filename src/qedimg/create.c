@@ -2,9 +2,8 @@
 /* qedimg create: makes an empty image, with qemu-img's arguments. */
 #include "config.h"
 
+#include "common.h"
 #include "preallocation.h"
-#include "progress.h"
-#include "qedimg.h"
 #include "size.h"
 
 #include <errno.h>
@@ -26,7 +25,7 @@ struct create_request {
 	uint64_t table_size;
 	const char *preallocation;
 	bool relative;
-	bool quiet;
+	const struct qedimg_common *common;	/* -q and the progress */
 };
 
 /* The names that -o knows. */
@@ -230,45 +229,39 @@ static int create(const struct create_request *request)
 	    qedimg_read_preallocation(request->file, request->preallocation,
 				      &options.preallocation) < 0)
 		return 1;
-	options.job = qedimg_progress_start(QEDIMG_PROGRESS_NONE);
+	options.job = qedimg_progress_start(request->common->progress);
 	err = qed_image_create(request->file, &options);
 	qedimg_progress_end();
 	if (err < 0)
 		return 1;
-	return request->quiet ? 0 : print_result(request);
+	return request->common->quiet ? 0 : print_result(request);
 }
 
 /* What the command line holds, before -o and SIZE are read. */
 struct create_words {
-	struct create_request flags;	/* -b, -F, -q */
+	struct create_request flags;	/* -b, -F, --relative */
+	struct qedimg_common common;	/* -f, -h, -p, -q */
 	char **lists;			/* arguments of -o, null at the end */
-	char *format;
 	char **rest;			/* FILE and SIZE, null at the end */
-	bool help;
 };
 
 enum { OPTION_RELATIVE = 300 };
 
-/* 0, or -EINVAL after getopt's own message. */
+/* 0, or -EINVAL after a message, getopt's own too. */
 static int read_words(int argc, char **argv, struct create_words *words)
 {
 	static const struct option long_options[] = {
 		{ "help", no_argument, NULL, 'h' },
+		QEDIMG_PROGRESS_LONG_OPTION,
 		{ "relative", no_argument, NULL, OPTION_RELATIVE },
 		{ NULL, 0, NULL, 0 },
 	};
 	size_t nlists = 0;
 	int c;
 
-	while ((c = getopt_long(argc, argv, "qf:b:F:o:h", long_options,
+	while ((c = getopt_long(argc, argv, "qf:b:F:o:hp", long_options,
 				NULL)) != -1) {
 		switch (c) {
-		case 'q':
-			words->flags.quiet = true;
-			break;
-		case 'f':
-			words->format = optarg;
-			break;
 		case 'b':
 			words->flags.backing = optarg;
 			break;
@@ -281,11 +274,9 @@ static int read_words(int argc, char **argv, struct create_words *words)
 		case OPTION_RELATIVE:
 			words->flags.relative = true;
 			break;
-		case 'h':
-			words->help = true;
-			break;
 		default:
-			return -EINVAL;
+			if (qedimg_common_option(&words->common, c) < 0)
+				return -EINVAL;
 		}
 	}
 	words->rest = argv + optind;
@@ -315,7 +306,7 @@ static int read_request(const struct create_words *words,
 	if (words->flags.backing_format)
 		request->backing_format = words->flags.backing_format;
 	request->relative = words->flags.relative;
-	request->quiet = words->flags.quiet;
+	request->common = &words->common;
 	return check_request(request);
 }
 
@@ -331,13 +322,10 @@ static int run_words(const struct create_words *words)
 {
 	struct create_request request = { 0 };
 
-	if (words->help)
+	if (words->common.help)
 		return qedimg_help(&qedimg_create);
-	if (words->format && strcmp(words->format, "qed") != 0) {
-		qedimg_error(words->rest[0], "format '%s' is not supported,"
-			     " only qed", words->format);
+	if (qedimg_common_check(&words->common, words->rest[0]) < 0)
 		return 1;
-	}
 	if (wants_option_list(words))
 		return print_options();
 	if (!words->rest[0]) {
@@ -354,7 +342,7 @@ static int run_words(const struct create_words *words)
 
 static int run(int argc, char **argv)
 {
-	struct create_words words = { .help = false };
+	struct create_words words = { .lists = NULL };
 	int status;
 
 	words.lists = calloc((size_t)argc + 1, sizeof(*words.lists));
@@ -375,22 +363,26 @@ const struct qedimg_command qedimg_create = {
 	.summary = "make an empty image",
 	.help =
 	"Usage: qedimg create [-q] [-f qed] [-b BACKING -F raw|qed] [--relative]\n"
-	"                     [-o OPTION=VALUE[,...]] FILE [SIZE]\n"
+	"                     [-o OPTION=VALUE[,...]] [-p] [--progress=json]\n"
+	"                     FILE [SIZE]\n"
 	"\n"
 	"Make an empty QED image with a virtual disk of SIZE bytes.  A file of\n"
 	"that name is replaced, once the new image is complete.\n"
 	"\n"
-	"  -b BACKING  what the image does not hold is read from this file; a\n"
-	"              relative name counts from FILE's directory; SIZE may\n"
-	"              then be left out: that of the backing file\n"
-	"  -F FORMAT   format of the backing file, raw or qed (needed with -b)\n"
-	"  -f FORMAT   format of the image; only qed\n"
-	"  -o LIST     options, NAME=VALUE, separated by commas; a comma in a\n"
-	"              value is written twice; '-o help' lists them\n"
-	"  --relative  BACKING counts from the working directory; the name that is\n"
-	"              stored counts from FILE's, so that both can be moved\n"
-	"  -q          say nothing but errors\n"
-	"  -h, --help  print this help\n"
+	"  -b BACKING         what the image does not hold is read from this file; a\n"
+	"                     relative name counts from FILE's directory; SIZE may\n"
+	"                     then be left out: that of the backing file\n"
+	"  -F FORMAT          format of the backing file, raw or qed (needed with -b)\n"
+	"  -f FORMAT          format of the image; only qed\n"
+	"  -o LIST            options, NAME=VALUE, separated by commas; a comma in a\n"
+	"                     value is written twice; '-o help' lists them\n"
+	"  --relative         BACKING counts from the working directory; the name\n"
+	"                     that is stored counts from FILE's, so that both can\n"
+	"                     be moved\n"
+	"  -p                 show progress on a terminal\n"
+	"  --progress=json    print progress as JSON, one object a line\n"
+	"  -q                 say nothing but errors\n"
+	"  -h, --help         print this help\n"
 	"\n"
 	"SIZE is a number of bytes or has a suffix: k, M, G, T, P, E for powers\n"
 	"of 1024, then also with a fraction: 1.5G.\n",

@@ -7,7 +7,7 @@
 
 . "$(dirname "$0")/functions.sh"
 
-requires "$QEDIMG" qemu-img qemu-io jq
+requires "$QEDIMG" qemu-img qemu-io jq script
 
 mkdir "$TMP/work" "$TMP/work/mnt"
 cd "$TMP/work"
@@ -144,6 +144,25 @@ cp p.qed host/old.qed
 refused 'No space left' -o preallocation=falloc host/new.qed 1G
 refused 'No space left' -o preallocation=falloc host/old.qed 1G
 cmp p.qed host/old.qed || fail "the old image has changed"
+
+# ---- how far it is ----
+
+for how in off metadata falloc full; do
+	create -q --progress=json -o preallocation=$how p.qed 20M
+	[ ! -s ../out ] || fail "--progress prints $(cat ../out)"
+	[ $how = off ] ||
+		jq -es 'length > 1 and all(.done <= .total) and
+			(first | .done < .total) and
+			(last | .percent == 100 and .total == 20971520)' \
+			../err >../out || fail "$how: progress: $(cat ../err)"
+done
+create -p -o preallocation=full p.qed 20M
+[ ! -s ../err ] || fail "-p draws where there is no terminal"
+grep -q '^Formatting' ../out || fail "-p: it prints $(cat ../out)"
+script -qec "'$QEDIMG' create -q -p -o preallocation=full p.qed 20M" /dev/null \
+	</dev/null >../seen
+grep -q 'of 20 MiB' ../seen || fail "-p on a terminal: $(cat -v ../seen)"
+refused "progress 'bar'" --progress=bar q.qed 1M
 
 # ---- interrupted ----
 
