@@ -87,7 +87,7 @@ for command in $commands; do
 	diff options bash.txt || fail "bash: options of $command"
 done
 # Options in zsh, which has names and values in its own form.
-for command in check info map; do
+for command in $commands; do
 	qedimg help "$command" | grep -oE -e '^  (-[^ ,]*, )?--[a-z-]+' |
 		sed 's/.*--/--/' >options
 	# shellcheck disable=SC2046
