@@ -2,6 +2,8 @@
 /*
  * Reads that copy nothing: the caller is told where the bytes are.  As with
  * every read, clusters that it has seen are not used again before it is over.
+ * What is counted is what the caller says it read: FUSE's bytes go by a pipe of
+ * libfuse's, which does not tell how many came, so it is those it was asked for.
  */
 #include "config.h"
 
@@ -35,16 +37,32 @@ static bool find_parts(struct qed_image *image, uint64_t offset, uint64_t len,
 
 	for (uint64_t pos = 0; pos < len; pos += from.len) {
 		uint64_t span = len - pos;
-		unsigned layer = 0;
 
-		if (qed_source_find(image, offset + pos, &layer, &span, NULL,
-				    &from) ||
+		if (qed_source_peek(image, offset + pos, &span, &from) ||
 		    !from.file ||
 		    !qed_file_is_cached(from.file, from.file_off, from.len) ||
 		    !add_part(loan, &from))
 			return false;
 	}
 	return true;
+}
+
+/*
+ * A read that is not lent is done the other way, which counts its look-ups; so
+ * those of one that is lent are counted, and probed, when that is certain.
+ */
+static void count(struct qed_image *image, uint64_t offset, uint64_t len)
+{
+	struct qed_source from;
+
+	for (uint64_t pos = 0; pos < len; pos += from.len) {
+		uint64_t span = len - pos;
+		unsigned layer = 0;
+
+		if (qed_source_find(image, offset + pos, &layer, &span, NULL,
+				    &from))
+			return;
+	}
 }
 
 bool qed_lend(struct qed_image *image, uint64_t offset, uint64_t len,
@@ -59,6 +77,7 @@ bool qed_lend(struct qed_image *image, uint64_t offset, uint64_t len,
 		return false;
 	}
 	QED_PROBE4(request_start, loan, QED_REQUEST_READ, offset, len);
+	count(image, offset, len);
 	return true;
 }
 

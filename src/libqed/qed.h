@@ -256,7 +256,8 @@ void qed_flush(struct qed_image *image,
  *   must follow and may on any thread; writes to the disk in between do show in
  *   it, as they do in a read.
  * qed_lend_end: `result` is the number of bytes that were read, or -errno, and
- *   is counted as that of a read.
+ *   is counted as that of a read.  Who cannot tell how many came, as by
+ *   libfuse's fuse_reply_data(), says how many were asked for.
  */
 #define QED_LOAN_PARTS 16
 

@@ -20,7 +20,7 @@ static struct qed_source data_at(const struct qed_layer *layer,
 				    .raw = layer->raw };
 }
 
-/* Adds a hit to *hits unless it has been counted. */
+/* Adds a hit to *hits unless it has been counted, or nobody counts. */
 static int look_up(struct qed_layer *layer, uint64_t off, uint64_t len,
 		   struct qed_waiter *waiter, struct qed_extent *extent,
 		   unsigned *hits)
@@ -29,14 +29,16 @@ static int look_up(struct qed_layer *layer, uint64_t off, uint64_t len,
 		return qed_cluster_lookup(layer, off, len, waiter, extent);
 	if (!qed_cluster_peek(layer, off, len, extent))
 		return -EAGAIN;
-	QED_PROBE2(l2_hit, layer->source.id, off);
-	++*hits;
+	if (hits) {
+		QED_PROBE2(l2_hit, layer->source.id, off);
+		++*hits;
+	}
 	return 0;
 }
 
 /*
  * Asks one layer: 0 with *from, or GO_DOWN with *layer at the next, or as
- * qed_source_find().  `hits` counts tables that were in memory.
+ * qed_source_find().  `hits` counts tables that were in memory, or is null.
  */
 static int walk_one(struct qed_image *image, uint64_t off, unsigned *layer,
 		    uint64_t *span, struct qed_waiter *waiter,
@@ -154,6 +156,14 @@ int qed_source_find(struct qed_image *image, uint64_t off, unsigned *layer,
 	if (hits)
 		qed_count(&image->counters, QED_COUNT_L2_HITS, hits);
 	return ret;
+}
+
+int qed_source_peek(struct qed_image *image, uint64_t off, uint64_t *span,
+		    struct qed_source *from)
+{
+	unsigned layer = 0;
+
+	return find(image, off, &layer, span, NULL, from, NULL);
 }
 
 /* Asks the host what is at an offset of a file, and how far that goes. */

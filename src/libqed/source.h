@@ -23,6 +23,13 @@ int qed_source_find(struct qed_image *image, uint64_t off, unsigned *layer,
 		    struct qed_source *from);
 
 /*
+ * As far as memory knows, from the top down, without counting: whoever goes by
+ * the answer does, by asking again.
+ */
+int qed_source_peek(struct qed_image *image, uint64_t off, uint64_t *span,
+		    struct qed_source *from);
+
+/*
  * Of a source with a file: data, or a hole of a raw file, which knows its own?
  * Shortens it to what is alike.  It asks the host, which may take a moment.
  */

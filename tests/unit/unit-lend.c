@@ -317,6 +317,7 @@ static void counted(void **state)
 {
 	struct qed_stats before, after;
 	struct qed_loan loan;
+	struct call call;
 
 	(void)state;
 	create_top(NULL);
@@ -328,6 +329,17 @@ static void counted(void **state)
 	qed_image_get_stats(image, &after);
 	assert_int_equal(after.reads - before.reads, 2);
 	assert_int_equal(after.bytes_read - before.bytes_read, CLUSTER);
+	assert_int_equal(after.l2_hits - before.l2_hits, 2);
+	lends_not(0, 2 * CLUSTER);
+	busy = loan.parts[0].offset;
+	lends_not(0, 1);
+	busy = UINT64_MAX;
+	qed_image_get_stats(image, &before);
+	assert_memory_equal(&before, &after, sizeof(after));
+	call_read(&call, image, got, 2 * CLUSTER, 0);
+	assert_int_equal(call_wait(&call), 2 * CLUSTER);
+	qed_image_get_stats(image, &after);
+	assert_int_equal(after.reads - before.reads, 1);
 	assert_int_equal(after.l2_hits - before.l2_hits, 2);
 	close_image();
 }
