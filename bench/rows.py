@@ -284,16 +284,32 @@ class ConvertToRawDurably(ConvertToRaw):
     cache = "writeback"
 
 
-class ConvertOrCopy(ConvertToRaw):
+class Sparse(ConvertToQed):
+    """Most of the disk is holes, some of the rest zeroes that have been written."""
+
+    name = "sparse"
+    title = "convert 8 GiB, an eighth of it data, raw to QED"
+
+    def path(self, name):
+        return super().path("sparse-" + name)
+
+    def make(self):
+        size = (128 if self.quick else 8192) * MIB
+        with open(self.path("disk.raw"), "wb") as file:
+            file.truncate(size)
+            for at in range(0, size, 16 * MIB):
+                file.seek(at)
+                file.write(os.urandom(MIB) + bytes(MIB) + os.urandom(MIB))
+
+
+class Copy:
     """Against the least that copies a file and leaves out its zeroes."""
 
-    name = "cp"
-    title = "the same against cp --sparse=always of the raw file"
     goal = 0.91
     peer = "cp"
 
     def inputs(self):
-        return super().inputs() + [self.path("disk.raw")]
+        return sorted({*super().inputs(), self.path("disk.raw")})
 
     def command(self, tool):
         if tool == "qedimg":
@@ -302,5 +318,24 @@ class ConvertOrCopy(ConvertToRaw):
                 self.path("copy")]
 
 
+class ConvertToQedOrCopy(Copy, ConvertToQed):
+    """What cp makes is no QED image."""
+
+    name = "cp-to-qed"
+    title = "raw to QED against cp --sparse=always of the raw file"
+
+    def verify(self, tool):
+        if tool == "qedimg":
+            super().verify(tool)
+
+
+class ConvertToRawOrCopy(Copy, ConvertToRaw):
+    """Both make the same file."""
+
+    name = "cp-to-raw"
+    title = "QED to raw against cp --sparse=always of the raw file"
+
+
 ALL = (CheckFull, Commit, Compact, Compare, Flatten, Rebase, ConvertToQed,
-       ConvertToRaw, ConvertToQedDurably, ConvertToRawDurably, ConvertOrCopy)
+       ConvertToRaw, ConvertToQedDurably, ConvertToRawDurably, Sparse,
+       ConvertToQedOrCopy, ConvertToRawOrCopy)
