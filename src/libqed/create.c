@@ -107,16 +107,22 @@ static int check_backing_options(const struct creation *c)
 	return 0;
 }
 
-/* Where the backing name leads, seen from the new image: to be freed. */
+/*
+ * Where the backing name leads, seen from the new image: to be freed.  A name as
+ * given counts from the path as given; one that we chose, from where the links
+ * in that lead.
+ */
 static char *resolve_backing(const struct creation *c)
 {
 	const char *name = without_file_prefix(c->options->backing);
+	const char *from = c->options->flags & QED_CREATE_RELATIVE ?
+				   c->newfile->target :
+				   c->path;
 	char *path;
 
 	if (name[0] == '/')
 		return strdup(name);
-	if (asprintf(&path, "%.*s%s", (int)qed_dir_len(c->path), c->path,
-		     name) < 0)
+	if (asprintf(&path, "%.*s%s", (int)qed_dir_len(from), from, name) < 0)
 		return NULL;
 	return path;
 }
@@ -439,7 +445,7 @@ int qed_image_create_engine(const char *path,
 	int ret = qed_newfile_begin(&newfile, path, &options.log);
 
 	if (!ret && options.backing && options.flags & QED_CREATE_RELATIVE) {
-		ret = qed_relative_path(path,
+		ret = qed_relative_path(newfile.target,
 					without_file_prefix(options.backing),
 					&relative);
 		options.backing = relative;

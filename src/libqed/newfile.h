@@ -23,10 +23,10 @@ struct qed_newfile {
 	struct qed_file *file;		/* the new file, or null */
 	int oldfd;			/* what it replaces, locked, or -1 */
 	struct stat old;		/* valid with oldfd */
+	char *target;			/* the path with symlinks followed */
 
 	/* private to newfile.c */
 	int dirfd;			/* the target's directory */
-	char *target;			/* the path with symlinks followed */
 	const char *name;		/* its last part, inside `target` */
 	char temp[QED_TEMP_NAME_MAX];	/* in dirfd; "" if it has no name */
 };

@@ -355,7 +355,7 @@ struct qed_job;
 
 #define QED_CREATE_RELATIVE 0x1u	/* `backing` counts from the working directory;
 					 * what is stored counts from the new
-					 * image's, whatever it is */
+					 * image's, where links lead to */
 
 struct qed_create_options {
 	uint64_t virtual_size;		/* bytes; rounded up to 512; 0 with a
@@ -398,7 +398,8 @@ int qed_image_create(const char *path,
  * Freezes the image at `path`: makes an empty image at `overlay`, of its size
  * and geometry, with it as its backing file; from then on it is the overlay
  * that is to be written.  The name that is stored counts from the overlay's
- * directory, so both can be moved together.  The image is locked meanwhile;
+ * directory, or if that is a link to a file to be replaced from that file's, so
+ * both can be moved together.  The image is locked meanwhile;
  * then nobody may write it any more by its permissions, where these can be
  * changed (a warning says if not).
  *

@@ -94,13 +94,13 @@ static int begin(struct snapshot *s)
 
 /* --- the image's name --------------------------------------------------------------- */
 
-/* What the overlay stores: to be freed. */
+/* What the overlay stores, wherever links lead to it: to be freed. */
 static int choose_name(const struct snapshot *s, char **name)
 {
 	int ret;
 
 	if (!(s->flags & QED_SNAPSHOT_ABSOLUTE)) {
-		ret = qed_relative_path(s->overlay, s->path, name);
+		ret = qed_relative_path(s->newfile.target, s->path, name);
 	} else {
 		*name = realpath(s->path, NULL);
 		ret = *name ? 0 : -errno;
@@ -115,7 +115,7 @@ static int check_name(const struct snapshot *s, const char *name)
 	char *path;
 	struct stat st;
 	bool same;
-	int ret = qed_backing_resolve(s->overlay, name, &path);
+	int ret = qed_backing_resolve(s->newfile.target, name, &path);
 
 	if (ret < 0)
 		return refuse(s, ret, s->path, strerror(-ret));

@@ -66,6 +66,14 @@ relative short/../base.qed three/x.qed ../one/base.qed
 relative ./one/a:b.qed one/x.qed ./a:b.qed
 (cd one/two && "$QEDIMG" create -q --relative -b ../base.qed -F qed ../../z.qed)
 [ "$(stored z.qed)" = one/base.qed ] || fail "from elsewhere: $(stored z.qed)"
+# The image's own link is followed: it is there that it can be moved.
+touch three/y.qed
+ln -s three/y.qed linked.qed
+create -q --relative -b one/base.qed -F qed linked.qed
+[ "$(stored three/y.qed)" = ../one/base.qed ] ||
+	fail "by a link: $(stored three/y.qed)"
+qemu_do three/y.qed qed 'read -P 5 0 1M'
+rm linked.qed
 mkdir moved
 mv one three moved
 qemu_do moved/three/x.qed qed 'read -P 5 0 1M'

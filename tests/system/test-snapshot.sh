@@ -195,6 +195,14 @@ cp s2.qed old.qed
 chmod u+w old.qed
 snapshot --force s3.qed old.qed
 qemu_do old.qed qed 'read -P 3 0 1M'
+# The name that is stored counts from where a link leads to.
+mkdir elsewhere
+: >elsewhere/new.qed
+ln -s elsewhere/new.qed linked.qed
+snapshot --force s3.qed linked.qed
+[ -L linked.qed ] || fail "the link was replaced"
+qemu_do elsewhere/new.qed qed 'read -P 3 0 1M'
+rm -r elsewhere linked.qed
 cp image.qed dirty.qed
 put_le 64 dirty.qed 16 2
 refused "qedimg check -r all" dirty.qed x.qed
