@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "common.h"
+#include "copying.h"
 #include "qedimg.h"
 #include "size.h"
 
@@ -74,12 +75,14 @@ static int measure_image(const struct measure_request *request,
 
 static int measure(const struct measure_request *request)
 {
+	bool raw = strcmp(request->common.format, "raw") == 0;
 	struct qed_image *image;
 	int status;
 
 	if (!request->file)
 		return measure_image(request, NULL);
-	if (qedimg_open(request->file, &request->common, 0, &image) < 0)
+	if (qedimg_open(request->file, &request->common,
+			raw ? QED_OPEN_RAW : 0, &image) < 0)
 		return 1;
 	status = measure_image(request, image);
 	qed_image_close(image);
@@ -144,7 +147,9 @@ static int check_values(struct measure_request *request)
 	bool geometry = request->geometry.cluster_size ||
 			request->geometry.table_size;
 
-	if (qedimg_common_check(&request->common, request->file) < 0)
+	if (qedimg_check_format(request->file, "format",
+				request->common.format) < 0 ||
+	    qedimg_output_check(&request->common, request->file) < 0)
 		return -EINVAL;
 	if (strcmp(request->target, "raw") && strcmp(request->target, "qed"))
 		qedimg_error(request->file, "output format '%s' is not"
@@ -182,13 +187,13 @@ const struct qedimg_command qedimg_measure = {
 	.name = "measure",
 	.summary = "tell how long the file of a copy would be",
 	.help =
-	"Usage: qedimg measure [-f qed] [-O raw|qed] [-o OPTION=VALUE[,...]]\n"
+	"Usage: qedimg measure [-f qed|raw] [-O raw|qed] [-o OPTION=VALUE[,...]]\n"
 	"                      [--output=human|json] [-U] (FILE | --size=SIZE)\n"
 	"\n"
 	"Tell how many bytes the file of a copy of the image's disk would have, and\n"
 	"how many if all of the disk were written.\n"
 	"\n"
-	"  -f FORMAT          format of the image; only qed\n"
+	"  -f FORMAT          format of FILE, qed (the default) or raw\n"
 	"  -O FORMAT          format of the copy, raw (the default) or qed\n"
 	"  -o LIST            with '-O qed': cluster_size and table_size, as for\n"
 	"                     'qedimg create'\n"

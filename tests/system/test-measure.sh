@@ -32,24 +32,25 @@ measured() (
 	"$QEDIMG" measure -O qed --output=json "$@" | jq ".\"$key\""
 )
 
-# same_qed IMAGE OPTIONS: a QED copy gets just as long, before and after all of
+# same_qed IMAGE OPTIONS [FORMAT]: a QED copy gets just as long, before and after all of
 # it has been written
 same_qed() {
-	qemu-img convert -O qed -o "$2" "$1" copy.qed
+	qemu-img convert -f "${3-qed}" -O qed -o "$2" "$1" copy.qed
 	qemu-img create -q -f qed -o "$2" full.qed \
-		"$(qemu-img info --output=json "$1" | jq '."virtual-size"')"
-	full=$(measured fully-allocated -o "$2" "$1")
+		"$(qemu-img info -f "${3-qed}" --output=json "$1" |
+			jq '."virtual-size"')"
+	full=$(measured fully-allocated -f "${3-qed}" -o "$2" "$1")
 	if [ "$full" -lt 50000000 ]; then
 		qemu_do full.qed qed \
-			"write 0 $(qemu-img info --output=json "$1" |
+			"write 0 $(qemu-img info --output=json full.qed |
 				jq '."virtual-size"')"
 		[ "$(stat -c %s full.qed)" -eq "$full" ] ||
 			fail "fully allocated, $1, $2: $full"
 	fi
-	required=$(measured required -o "$2" "$1")
+	required=$(measured required -f "${3-qed}" -o "$2" "$1")
 	[ "$(stat -c %s copy.qed)" -eq "$required" ] ||
 		fail "required, $1, $2: $required not $(stat -c %s copy.qed)"
-	"$QEDIMG" measure -O qed -o "$2" "$1" >human
+	"$QEDIMG" measure -f "${3-qed}" -O qed -o "$2" "$1" >human
 	printf 'required size: %s\nfully allocated size: %s\n' "$required" \
 		"$full" | diff - human || fail "for people, $1, $2"
 }
@@ -91,6 +92,20 @@ done
 same_qed big.qed cluster_size=64k
 same_qed big.qed cluster_size=1M
 
+# Raw files: full, with a hole at the end or first, of odd length, empty.
+head -c 1000001 random.raw >odd.raw
+truncate -s 8M hole.raw
+dd if=random.raw of=hole.raw bs=1M seek=5 count=2 conv=notrunc status=none
+: >none.raw
+cp top.qed looks.raw				# -f counts, not what is in it
+for file in random odd hole none looks; do
+	same_raw -f raw $file.raw
+	for options in cluster_size=4k,table_size=2 cluster_size=64k \
+			cluster_size=1M,table_size=16; do
+		same_qed $file.raw $options raw
+	done
+done
+
 for size in 1 1M 1G 64T; do
 	"$QEDIMG" create -q x.qed $size
 	[ "$(measured required --size=$size)" -eq "$(stat -c %s x.qed)" ] ||
@@ -106,6 +121,8 @@ refused "-o is for '-O qed'" -o cluster_size=4k --size=1M
 refused 'only hold' -O qed -o size=1M --size=1M
 refused "option 'zork'" -O qed -o zork=1 --size=1M
 refused "'qcow2' is not supported" -O qcow2 --size=1M
+refused "format 'qcow2' is not supported" -f qcow2 top.qed
+refused 'not a QED image' random.raw
 refused 'exclude each other' --size=1M top.qed
 refused 'No such file' missing.qed
 refused "output 'xml'" --output=xml top.qed
