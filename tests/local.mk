@@ -65,7 +65,8 @@ counted_sources = \
 %C%_unit_unit_lend_LDFLAGS = -Wl,--wrap=preadv64v2
 
 # It stands for hosts that can do less.
-%C%_unit_unit_snapshot_LDFLAGS = -Wl,--wrap=openat64 -Wl,--wrap=renameat2
+%C%_unit_unit_snapshot_LDFLAGS = -Wl,--wrap=openat64 -Wl,--wrap=renameat2 \
+	-Wl,--wrap=access -Wl,--wrap=linkat
 
 # Of qedimg, not of the library.
 %C%_unit_unit_size_SOURCES = \

@@ -17,6 +17,7 @@
 #define TEMP_ATTEMPTS 64
 #define ACL           "system.posix_acl_access"
 #define ACL_MAX       4096
+#define FD_NAME_MAX   32
 
 static int __attribute__((format(printf, 3, 4)))
 refuse(const struct qed_newfile *n, int err, const char *format, ...)
@@ -170,18 +171,37 @@ static int open_temp(const struct qed_newfile *n)
 	return fd < 0 ? -errno : fd;
 }
 
+/* The name by which linkat(2) can take a file that has none. */
+static void name_fd(int fd, char name[FD_NAME_MAX])
+{
+	snprintf(name, FD_NAME_MAX, "/proc/self/fd/%d", fd);
+}
+
 /* A file without a name is gone even if we are killed. */
-static int open_new(struct qed_newfile *n)
+static int open_nameless(const struct qed_newfile *n)
 {
 	int fd = openat(n->dirfd, ".", O_TMPFILE | O_RDWR | O_CLOEXEC,
 			first_mode(n));
+	char name[FD_NAME_MAX];
 
-	if (fd >= 0)
-		return fd;
-	/* EISDIR: a kernel without it; EINVAL, ENOENT: some file systems. */
-	if (errno != EOPNOTSUPP && errno != EISDIR && errno != EINVAL &&
-	    errno != ENOENT)
+	if (fd < 0)
 		return -errno;
+	name_fd(fd, name);
+	if (access(name, F_OK) == 0)
+		return fd;
+	/* Without /proc, as below some chroot(2), it would never get one. */
+	close(fd);
+	return -EOPNOTSUPP;
+}
+
+static int open_new(struct qed_newfile *n)
+{
+	int ret = open_nameless(n);
+
+	/* EISDIR: a kernel without it; EINVAL, ENOENT: some file systems. */
+	if (ret != -EOPNOTSUPP && ret != -EISDIR && ret != -EINVAL &&
+	    ret != -ENOENT)
+		return ret;
 	return under_temp_name(n, open_temp);
 }
 
@@ -274,10 +294,10 @@ static void take_access(const struct qed_newfile *n)
 
 static int link_as(const struct qed_newfile *n, const char *name)
 {
-	char proc[64];
+	char from[FD_NAME_MAX];
 
-	snprintf(proc, sizeof(proc), "/proc/self/fd/%d", n->file->fd);
-	return linkat(AT_FDCWD, proc, n->dirfd, name, AT_SYMLINK_FOLLOW) < 0 ?
+	name_fd(n->file->fd, from);
+	return linkat(AT_FDCWD, from, n->dirfd, name, AT_SYMLINK_FOLLOW) < 0 ?
 		       -errno : 0;
 }
 

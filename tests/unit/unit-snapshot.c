@@ -32,16 +32,22 @@
 
 /* --- a host that can do less -------------------------------------------------------- */
 
-static bool no_tmpfile, no_noreplace;
+static bool no_tmpfile, no_noreplace, no_proc;
 static unsigned nrefused;		/* calls for that reason */
 
 /* What openat() is for all that knows of large files. */
 int __real_openat64(int at, const char *path, int flags, ...);
 int __real_renameat2(int from_dir, const char *from, int to_dir, const char *to,
 		     unsigned flags);
+int __real_access(const char *path, int mode);
+int __real_linkat(int from_dir, const char *from, int to_dir, const char *to,
+		  int flags);
 int __wrap_openat64(int at, const char *path, int flags, ...);
 int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to,
 		     unsigned flags);
+int __wrap_access(const char *path, int mode);
+int __wrap_linkat(int from_dir, const char *from, int to_dir, const char *to,
+		  int flags);
 
 int __wrap_openat64(int at, const char *path, int flags, ...)
 {
@@ -68,6 +74,29 @@ int __wrap_renameat2(int from_dir, const char *from, int to_dir, const char *to,
 		return -1;
 	}
 	return __real_renameat2(from_dir, from, to_dir, to, flags);
+}
+
+/* False: the path is below what is not mounted. */
+static bool is_there(const char *path)
+{
+	if (!no_proc || strncmp(path, "/proc/", 6) != 0)
+		return true;
+	nrefused++;
+	errno = ENOENT;
+	return false;
+}
+
+int __wrap_access(const char *path, int mode)
+{
+	return is_there(path) ? __real_access(path, mode) : -1;
+}
+
+int __wrap_linkat(int from_dir, const char *from, int to_dir, const char *to,
+		  int flags)
+{
+	if (!is_there(from))
+		return -1;
+	return __real_linkat(from_dir, from, to_dir, to, flags);
 }
 
 /* --- one snapshot ------------------------------------------------------------------- */
@@ -188,7 +217,7 @@ static void assert_overlay(void)
 
 static int setup(void **state)
 {
-	no_tmpfile = no_noreplace = false;
+	no_tmpfile = no_noreplace = no_proc = false;
 	nrefused = 0;
 	if (creating_enter(state) < 0)
 		return -1;
@@ -289,6 +318,15 @@ static void hosts_without_nameless_files_do(void **state)
 	assert_int_equal(nrefused, 3 + 3 + 2);
 }
 
+/* It is found out before a byte is written. */
+static void hosts_without_proc_do(void **state)
+{
+	(void)state;
+	no_proc = true;
+	do_all();
+	assert_int_equal(nrefused, 3);
+}
+
 #define IN_DIR(test) cmocka_unit_test_setup_teardown(test, setup, creating_leave)
 
 int main(void)
@@ -300,6 +338,7 @@ int main(void)
 		IN_DIR(an_image_replaced_meanwhile_gets_no_overlay),
 		IN_DIR(the_image_that_was_opened_is_frozen),
 		IN_DIR(hosts_without_nameless_files_do),
+		IN_DIR(hosts_without_proc_do),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
