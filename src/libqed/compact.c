@@ -27,6 +27,7 @@
 #include "compact.h"
 #include "lock.h"
 #include "trim.h"
+#include "undo.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -319,6 +320,9 @@ static int run(struct compact *c)
 	report_before(c);
 	if (wants(c, QED_COMPACT_DRY_RUN))
 		return predict(c);
+	ret = qed_undo_drop(file_of(c));
+	if (ret < 0)
+		return ret;
 	ret = arrange(c);
 	return ret < 0 ? end_early(c, ret) : finish(c);
 }

@@ -408,3 +408,38 @@ int qed_undo_apply(struct qed_file *image)
 	free(path);
 	return ret;
 }
+
+/* What has that name and is none was made by somebody else. */
+static bool is_undo_file(const char *path)
+{
+	uint8_t magic[sizeof(undo_magic)];
+	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
+	bool is = fd >= 0 && read(fd, magic, sizeof(magic)) == sizeof(magic) &&
+		  memcmp(magic, undo_magic, sizeof(magic)) == 0;
+
+	if (fd >= 0)
+		close(fd);
+	return is;
+}
+
+int qed_undo_drop(struct qed_file *image)
+{
+	char *path = undo_path(image);
+	int ret = 0;
+
+	if (!path)
+		return -ENOMEM;
+	if (!is_undo_file(path))
+		goto out;
+	ret = unlink(path) < 0 ? -errno : sync_dir_of(path);
+	if (ret < 0)
+		qed_log_write(&image->log, QED_LOG_ERROR,
+			      "%s: cannot remove: %s", path, strerror(-ret));
+	else
+		qed_log_write(&image->log, QED_LOG_WARNING,
+			      "%s: removed, as the repair cannot be undone once "
+			      "clusters are moved", path);
+out:
+	free(path);
+	return ret;
+}

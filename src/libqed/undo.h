@@ -35,4 +35,12 @@ int qed_undo_save(struct qed_undo *undo, struct qed_file *image,
  */
 int qed_undo_apply(struct qed_file *image);
 
+/*
+ * Clusters are about to move: to put tables back afterwards would map what others
+ * have by then, also where the places that were saved are as the repair left
+ * them.  Removes the undo file, durably, if there is one: 0, after a warning if
+ * so, or -errno after one message.
+ */
+int qed_undo_drop(struct qed_file *image);
+
 #endif

@@ -10,7 +10,7 @@ in_memory=yes
 : "${MEASURE:=$(built tests/system/measure)}"
 need_loop
 requires qemu-img qemu-io jq fallocate "$QEDFS" "$QEDIMG" "$FILEOP" "$LEAKS" \
-	"$MEASURE" "$WAITFOR"
+	"$MEASURE" "$MKIMAGE" "$WAITFOR"
 
 cd "$TMP"
 mkdir mnt
@@ -333,6 +333,43 @@ compact 1 --defrag "$device"
 grep -q "$device: .*No space left" err || fail "full: $(cat err)"
 same_disk "$device" long.raw
 detach_loop "$device"
+
+# ---- after a repair, which cannot be undone then ----
+
+label='undo file'
+cat >undo.img.txt <<-END
+	cluster_size 4096
+	table_size 2
+	header_size 2
+	l1_table_offset 8192
+	image_size 8388608
+	file_size 40960
+	l1[0] = 16384
+	l1[1] = 24576
+	l2@16384[0] = 36864
+	l2@16384[1] = 32768
+	l2@24576[0] = 32768
+	fill 32768 4096 0xa8
+	fill 36864 4096 0xa9
+END
+"$MKIMAGE" undo.img.txt undo.qed
+"$QEDIMG" check -q -r all undo.qed || fail "not mended"
+qemu-img convert -f qed -O raw undo.qed undo.raw
+compact 0 --dry-run undo.qed
+[ -s undo.qed.check-undo ] || fail "--dry-run removes the undo file"
+# What the repair has changed stays where it is, what it was about does not.
+compact 0 --defrag undo.qed
+grep -q '^qedimg: warning: undo.qed.check-undo: removed' err ||
+	fail "the undo file: $(cat err)"
+status=0
+"$QEDIMG" check --undo undo.qed 2>err || status=$?
+[ "$status" -eq 1 ] || fail "undo: status $status"
+same_disk undo.qed undo.raw
+image_clean undo.qed
+# What only has that name is not touched.
+echo mine >undo.qed.check-undo
+compact 0 --defrag undo.qed
+[ "$(cat undo.qed.check-undo)" = mine ] || fail "it removes any file"
 
 # ---- what it refuses ----
 
