@@ -249,9 +249,9 @@ qemu-io -f qed long.qed <commands >/dev/null
 "$QEDIMG" compare -q -F raw long.qed base.raw 2>/dev/null || :
 qemu-img convert -f qed -O raw long.qed long.raw
 cp long.qed again.qed
-for signal in TERM KILL; do
+for signal in INT TERM KILL; do
 	cp again.qed long.qed
-	"$QEDIMG" compact --defrag --progress=json long.qed >out 2>fifo &
+	env --default-signal=INT "$QEDIMG" compact --defrag --progress=json long.qed >out 2>fifo &
 	compactor=$!
 	exec 3<fifo
 	read -r line <&3 || fail "no progress"
@@ -261,7 +261,7 @@ for signal in TERM KILL; do
 	status=0
 	wait "$compactor" 2>killed || status=$?
 	case $signal in
-	TERM)
+	INT | TERM)
 		[ "$status" -eq 1 ] || fail "stopped: status $status"
 		grep -q 'long.qed: stopped.*run again' err || fail "$(cat err)"
 		! need_check_set long.qed || fail "stopped: NEED_CHECK is set"
