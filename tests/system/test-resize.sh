@@ -5,8 +5,8 @@
 
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
-need_root
-requires qemu-img qemu-io jq "$QEDIMG" "$MKIMAGE" "$WAITFOR"
+need_loop
+requires qemu-img qemu-io jq mkfs.ext4 filefrag "$QEDIMG" "$MKIMAGE" "$WAITFOR"
 
 cd "$TMP"
 
@@ -380,6 +380,24 @@ for how in off metadata falloc full; do
 		;;
 	esac
 done
+
+# What is reserved is not the same as what is written: the host knows.
+label='written'
+truncate -s 100M host.img
+mkfs.ext4 -q -F host.img
+mkdir host
+mount_on host -o loop host.img
+for how in falloc full; do
+	"$QEDIMG" create -q host/x.qed 3M
+	resize --preallocation=$how host/x.qed +20M
+	filefrag -b4096 -v host/x.qed >extents
+	unwritten=$(awk -F: '/unwritten/ { n += $4 } END { print n * 4096 }' extents)
+	case $how in
+	falloc) [ "$unwritten" -ge $((20 * M)) ] || fail "$how: $(cat extents)" ;;
+	full) [ "$unwritten" -lt $((2 * M)) ] || fail "$how: $(cat extents)" ;;
+	esac
+done
+umount_from host
 
 # Over a longer backing file too, what is added is zero.
 label='preallocation over backing'
