@@ -191,6 +191,27 @@ committed top.qed two.qed -b two.qed
 [ "$(clusters allocated-clusters top.qed)" -gt 0 ] || fail "-b emptied the image"
 chain
 "$QEDIMG" commit -q -b "$PWD/../work/two.qed" -d top.qed
+# By the name that it has in the image above, from another directory; what has this
+# name there is what is meant, if there is such a file.
+mkdir ../elsewhere
+for name in base.raw one.qed two.qed; do
+	chain
+	qemu-img convert -f qed -O raw top.qed ../want.raw
+	cp top.qed "../elsewhere/$name"
+	sum=$(cat ./* "../elsewhere/$name" | cksum)
+	! (cd ../elsewhere &&
+		"$QEDIMG" commit -q -b "$name" ../work/top.qed 2>../err) ||
+		fail "-b $name: another file is taken for it"
+	grep -qF "$name is not one of the files behind it" ../err ||
+		fail "-b $name: $(cat ../err)"
+	[ "$(cat ./* "../elsewhere/$name" | cksum)" = "$sum" ] ||
+		fail "-b $name: it writes"
+	rm "../elsewhere/$name"
+	(cd ../elsewhere && "$QEDIMG" commit -q -b "$name" ../work/top.qed) ||
+		fail "-b $name from another directory"
+	"$QEDIMG" compare -q -f "$(format "$name")" -F raw "$name" ../want.raw ||
+		fail "-b $name from another directory: not committed"
+done
 chain
 "$QEDIMG" commit -q -b two.qed -d empty top.qed
 is_empty top.qed
