@@ -110,6 +110,10 @@ static int walk(struct compact *c, const struct qed_job *job)
 	ret = qed_scan_run(&c->r.scan);
 	if (ret == -ECANCELED)
 		return ret;
+	if (ret < 0 && c->r.scan.failed_off)
+		return qed_relocate_complain_at(&c->r, ret,
+						"cannot read a table",
+						c->r.scan.failed_off);
 	if (ret < 0)
 		return qed_relocate_complain(&c->r, ret, "cannot read all of "
 					     "its tables");

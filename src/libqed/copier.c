@@ -32,7 +32,8 @@ struct qed_copier {
 	uint64_t from, to, len;		/* added and not yet begun */
 	pthread_mutex_t lock;
 	pthread_cond_t idle;
-	int err;			/* under lock: the first */
+	int err;			/* under lock: the first, */
+	uint64_t err_off;		/* and where in the file */
 };
 
 static void slot_done(struct qed_io *io, int err);
@@ -74,8 +75,10 @@ static void slot_advance(struct slot *slot, int err)
 	if (err == QED_PENDING)
 		return;
 	pthread_mutex_lock(&t->lock);
-	if (err < 0 && t->err == 0)
+	if (err < 0 && t->err == 0) {
 		t->err = err;
+		t->err_off = slot->io.file_off;
+	}
 	slot->busy = false;
 	pthread_cond_signal(&t->idle);
 	pthread_mutex_unlock(&t->lock);
@@ -164,7 +167,7 @@ void qed_copier_add(struct qed_copier *t, uint64_t from, uint64_t to,
 	t->len += len;
 }
 
-int qed_copier_wait(struct qed_copier *t)
+int qed_copier_wait(struct qed_copier *t, uint64_t *file_off)
 {
 	int err;
 
@@ -174,6 +177,7 @@ int qed_copier_wait(struct qed_copier *t)
 		while (t->slot[i].busy)
 			pthread_cond_wait(&t->idle, &t->lock);
 	err = t->err;
+	*file_off = t->err_off;
 	t->err = 0;
 	pthread_mutex_unlock(&t->lock);
 	return err;

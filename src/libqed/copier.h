@@ -25,9 +25,10 @@ void qed_copier_add(struct qed_copier *copier, uint64_t from, uint64_t to,
 		      uint64_t len);
 
 /*
- * Until all copies are over: 0, or the first error of one, and then any part of
- * any copy since the last wait may be missing.  Nothing is durable yet.
+ * Until all copies are over: 0, or the first error of one and where in the file
+ * that was, and then any part of any copy since the last wait may be missing.
+ * Nothing is durable yet.
  */
-int qed_copier_wait(struct qed_copier *copier);
+int qed_copier_wait(struct qed_copier *copier, uint64_t *file_off);
 
 #endif

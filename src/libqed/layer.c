@@ -200,7 +200,8 @@ int qed_layer_read_header(struct qed_file *file, struct qed_header *header,
 	if (ret == 0 && header->features & QED_FEATURE_BACKING_FILE)
 		ret = read_backing_name(file, header, name, message);
 	if (ret < 0)
-		qed_log_write(&file->log, QED_LOG_ERROR, "%s: %s", file->path,
+		qed_log_write(&file->log, QED_LOG_ERROR, "%s: %s%s", file->path,
+			      *message ? "" : "cannot read the header: ",
 			      *message ? message : strerror(-ret));
 	return ret;
 }
@@ -314,8 +315,9 @@ int qed_layer_load_l1(struct qed_layer *layer)
 out:
 	if (ret < 0)
 		qed_log_write(&layer->log, QED_LOG_ERROR,
-			      "%s: cannot read the L1 table: %s",
-			      layer->source.file->path, strerror(-ret));
+			      "%s: cannot read the L1 table at file offset %"
+			      PRIu64 ": %s", layer->source.file->path,
+			      layer->header.l1_table_offset, strerror(-ret));
 	return ret;
 }
 

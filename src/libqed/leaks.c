@@ -144,8 +144,9 @@ static int give_back(struct qed_repair *r, const struct qed_fault *leak,
 	else
 		ret = qed_file_run(r->file, QED_OP_PUNCH, leak->file_off,
 				   leak->len);
-	return ret < 0 ? qed_repair_complain(r, ret, "cannot give leaked "
-					     "clusters back") : 0;
+	return ret < 0 ? qed_repair_complain_at(r, ret, "cannot give leaked "
+						"clusters back",
+						leak->file_off) : 0;
 }
 
 /* What would be lost for good has to stay. */

@@ -27,6 +27,7 @@
 
 #include <errno.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -50,6 +51,16 @@ int qed_repair_complain(struct qed_repair *r, int err, const char *what)
 	qed_log_write(&r->options->log, QED_LOG_ERROR, "%s: %s: %s",
 		      r->file->path, what, strerror(-err));
 	return err;
+}
+
+int qed_repair_complain_at(struct qed_repair *r, int err, const char *what,
+			   uint64_t file_off)
+{
+	char text[QED_MESSAGE_MAX];
+
+	snprintf(text, sizeof(text), "%s at file offset %" PRIu64, what,
+		 file_off);
+	return qed_repair_complain(r, err, text);
 }
 
 static int flush(struct qed_repair *r)
@@ -122,22 +133,31 @@ int qed_repair_prepare(struct qed_repair *r)
 	return ret;
 }
 
+static int fail_copy(struct qed_repair *r, int err, uint64_t file_off)
+{
+	return qed_repair_complain_at(r, err, "cannot copy a shared cluster",
+				      file_off);
+}
+
 /* Copies `len` bytes; what is zero stays a hole of the grown file. */
 static int copy_bytes(struct qed_repair *r, uint64_t from, uint64_t to,
 		      uint64_t len)
 {
-	int ret = 0;
+	int ret;
 
-	for (uint64_t at = 0; ret == 0 && at < len; at += QED_REPAIR_BYTES) {
+	for (uint64_t at = 0; at < len; at += QED_REPAIR_BYTES) {
 		uint64_t n = qed_min(QED_REPAIR_BYTES, len - at);
 		struct iovec iov = { .iov_base = r->buf, .iov_len = n };
 
 		ret = qed_file_read(r->file, r->buf, n, from + at);
-		if (ret == 0 && (r->file->block_device ||
-				 !qed_iov_is_zero(&iov, 1, 0, n)))
+		if (ret < 0)
+			return fail_copy(r, ret, from + at);
+		if (r->file->block_device || !qed_iov_is_zero(&iov, 1, 0, n))
 			ret = qed_file_write(r->file, r->buf, n, to + at);
+		if (ret < 0)
+			return fail_copy(r, ret, to + at);
 	}
-	return ret;
+	return 0;
 }
 
 /* Gives what an entry names a place of its own at the end of the file. */
@@ -153,8 +173,7 @@ static int copy_apart(struct qed_repair *r, uint64_t *entry, uint64_t len)
 	if (ret == 0)
 		ret = copy_bytes(r, *entry, to, len);
 	if (ret < 0)
-		return qed_repair_complain(r, ret,
-					   "cannot copy a shared cluster");
+		return fail_copy(r, ret, to);
 	r->next = end;
 	r->unsynced = true;
 	*entry = to;
@@ -241,7 +260,8 @@ static int on_write(struct qed_scan *scan, const void *entries, uint64_t len,
 		return ret;
 	r->report->undo_saved = true;
 	ret = qed_file_write(r->file, entries, len, file_off);
-	return ret < 0 ? qed_repair_complain(r, ret, "cannot write a table") :
+	return ret < 0 ? qed_repair_complain_at(r, ret, "cannot write a table",
+						file_off) :
 			 0;
 }
 

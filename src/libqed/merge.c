@@ -21,6 +21,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -209,8 +210,14 @@ static int empty(struct merge *m)
 	if (ret < 0)
 		return ret;	/* logged */
 	ret = qed_layer_empty(m->from->top);
-	return ret < 0 ? complain(m, ret, "has been committed, but cannot be "
-					  "emptied") : 0;
+	if (ret < 0)
+		qed_log_write(&m->options->log, QED_LOG_ERROR,
+			      "%s: has been committed, but cannot be emptied: "
+			      "its L1 table, at file offset %" PRIu64 ": %s; "
+			      "what it shows is the same: %s", m->path,
+			      m->from->top->header.l1_table_offset,
+			      strerror(-ret), qed_blame_next_step(ret));
+	return ret;
 }
 
 /* The name may have gone to another file. */

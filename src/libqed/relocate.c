@@ -12,6 +12,7 @@
 #include "relocate.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -22,6 +23,16 @@ int qed_relocate_complain(const struct qed_relocation *r, int err,
 {
 	qed_log_write(&r->layer->log, QED_LOG_ERROR, "%s: %s: %s",
 		      r->layer->source.file->path, what, strerror(-err));
+	return err;
+}
+
+int qed_relocate_complain_at(const struct qed_relocation *r, int err,
+			     const char *what, uint64_t file_off)
+{
+	qed_log_write(&r->layer->log, QED_LOG_ERROR,
+		      "%s: %s at file offset %" PRIu64 ": %s",
+		      r->layer->source.file->path, what, file_off,
+		      strerror(-err));
 	return err;
 }
 
@@ -124,7 +135,7 @@ static int grow_to(struct qed_relocation *r, uint64_t end)
 static int copy_all(struct qed_relocation *r, const struct qed_move *moves,
 		    uint64_t n, uint64_t len)
 {
-	uint64_t end = 0, ncopies = 0;
+	uint64_t end = 0, ncopies = 0, at;
 	int ret = prepare_header(r);
 
 	for (uint64_t i = 0; i < n; i++)
@@ -138,13 +149,12 @@ static int copy_all(struct qed_relocation *r, const struct qed_move *moves,
 		if (moves[i].to > QED_ENTRY_ZERO)
 			qed_copier_add(r->copier, moves[i].from,
 					 moves[i].to, len);
-	ret = qed_copier_wait(r->copier);
-	if (ret == 0)
-		ret = qed_file_flush(r->layer->source.file);
+	ret = qed_copier_wait(r->copier, &at);
 	if (ret < 0)
-		return qed_relocate_complain(r, ret, "cannot copy clusters");
-	r->unsettled = false;
-	return 0;
+		return qed_relocate_complain_at(r, ret, "cannot copy clusters",
+						at);
+	r->unsettled = true;
+	return qed_relocate_settle(r);
 }
 
 /* --- the second half: the entries ----------------------------------------------- */
@@ -163,7 +173,8 @@ static int write_entries(struct qed_relocation *r, uint64_t n, uint64_t off)
 				 n * QED_ENTRY_BYTES, off);
 
 	r->unsettled = r->changed = true;
-	return ret < 0 ? qed_relocate_complain(r, ret, "cannot write a table") :
+	return ret < 0 ? qed_relocate_complain_at(r, ret,
+						  "cannot write a table", off) :
 			 0;
 }
 
@@ -318,8 +329,9 @@ static int fill(struct qed_entries *e)
 	e->first = e->next = at / QED_ENTRY_BYTES;
 	e->n = qed_min(BUF_ENTRIES, bytes / QED_ENTRY_BYTES - e->first);
 	ret = qed_file_read(file, e->buf, e->n * QED_ENTRY_BYTES, table + at);
-	return ret < 0 ? qed_relocate_complain(e->r, ret,
-					       "cannot read a table") :
+	return ret < 0 ? qed_relocate_complain_at(e->r, ret,
+						  "cannot read a table",
+						  table + at) :
 			 0;
 }
 

@@ -94,6 +94,9 @@ int qed_relocate_clear_flag(struct qed_relocation *r);
 /* One message about the file; returns `err`. */
 int qed_relocate_complain(const struct qed_relocation *r, int err,
 			  const char *what);
+/* The same with the place in the file. */
+int qed_relocate_complain_at(const struct qed_relocation *r, int err,
+			     const char *what, uint64_t file_off);
 
 /*
  * All L2 entries of the image that are not 0, one after the other.  What was

@@ -60,6 +60,8 @@ struct qed_repair {
 
 /* Logs a failure, unless that has been done; returns err. */
 int qed_repair_complain(struct qed_repair *r, int err, const char *what);
+int qed_repair_complain_at(struct qed_repair *r, int err, const char *what,
+			   uint64_t file_off);
 
 /* Tells the caller of a fault; neighbours that are alike in one, at the latest
  * when flushed. */

@@ -46,6 +46,20 @@ static int complain(const struct resize *r, int err, const char *what)
 	return err;
 }
 
+/* The same of a request; it may have had to read below. */
+static int complain_at(const struct resize *r, int err, const char *what,
+		       uint64_t disk_off)
+{
+	const char *below = qed_image_failed_below(r->image);
+
+	if (!qed_meta_failed(r->image->meta))
+		qed_log_write(&r->options->log, QED_LOG_ERROR,
+			      "%s: cannot %s at disk offset %" PRIu64 ": %s",
+			      below ? below : r->path, below ? "read" : what,
+			      disk_off, strerror(-err));
+	return err;
+}
+
 static int refuse(const struct resize *r, const char *why)
 {
 	qed_log_write(&r->options->log, QED_LOG_ERROR, "%s: %s", r->path, why);
@@ -140,13 +154,15 @@ static int clear_new_part(struct resize *r)
 		end = off + extent.len;
 		if (extent.kind == QED_MAP_DATA)
 			ret = clear_extent(r, &extent, off, &end);
+		if (ret < 0)
+			break;
 		off = end;
-		if (ret == 0 && step(r, off) < 0)
+		if (step(r, off) < 0)
 			return -ECANCELED;
 	}
 	/* Damage has been logged where it was found. */
 	return ret < 0 && ret != -EUCLEAN ?
-		       complain(r, ret, "cannot clear the new part") : ret;
+		       complain_at(r, ret, "clear the new part", off) : ret;
 }
 
 static int write_zeroes(struct resize *r, void *zeroes, uint64_t off,
@@ -163,8 +179,8 @@ static int write_zeroes(struct resize *r, void *zeroes, uint64_t off,
 static int preallocate(struct resize *r)
 {
 	enum qed_preallocation how = r->options->preallocation;
+	uint64_t off = r->old, len = 0;
 	void *zeroes = NULL;
-	uint64_t len;
 	int ret = 0;
 
 	if (how == QED_PREALLOCATION_OFF)
@@ -175,7 +191,7 @@ static int preallocate(struct resize *r)
 			ret = -ENOMEM;
 	}
 	r->image->sparse = how == QED_PREALLOCATION_METADATA;
-	for (uint64_t off = r->old; ret == 0 && off < r->now; off += len) {
+	for (off = r->old; ret == 0 && off < r->now; off += len) {
 		len = qed_min(STEP_MAX, r->now - off);
 		ret = qed_preallocate_sync(r->image, off, len);
 		if (ret == 0 && zeroes)
@@ -186,7 +202,7 @@ static int preallocate(struct resize *r)
 		}
 	}
 	free(zeroes);
-	return ret < 0 ? complain(r, ret, "cannot preallocate") : 0;
+	return ret < 0 ? complain_at(r, ret, "preallocate", off - len) : 0;
 }
 
 /* With everything durable that the new size needs, and nothing dirty. */

@@ -425,8 +425,10 @@ static int visit_part(struct walk *walk, const struct part *part, int err)
 	struct qed_scan_table *table = &walk->tables[part->table];
 	int ret = 0;
 
-	if (err < 0 && !scan->skip_unreadable)
+	if (err < 0 && !scan->skip_unreadable) {
+		scan->failed_off = part->file_off;
 		return err;
+	}
 	if (err < 0)
 		log_unreadable(scan, part->len, part->file_off, err);
 	else

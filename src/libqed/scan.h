@@ -52,6 +52,8 @@ struct qed_scan {
 	uint64_t zero;			/* zero clusters */
 	uint64_t fragments;		/* of them, not behind the one before */
 	uint64_t unreadable;		/* parts of tables skipped */
+	uint64_t failed_off;		/* of the part in the file that ended it,
+					 * or 0 */
 	struct qed_scan_table *tables;	/* after the walk by l1_index */
 	uint64_t ntables;
 

@@ -47,6 +47,15 @@ static int complain(const struct shrink *s, int err, const char *what)
 	return err;
 }
 
+static int complain_at(const struct shrink *s, int err, const char *what,
+		       uint64_t file_off)
+{
+	qed_log_write(&s->layer->log, QED_LOG_ERROR,
+		      "%s: cannot %s at file offset %" PRIu64 ": %s",
+		      s->file->path, what, file_off, strerror(-err));
+	return err;
+}
+
 static void on_progress(void *opaque, uint64_t done, uint64_t total)
 {
 	const struct shrink *s = opaque;
@@ -107,6 +116,7 @@ static int require_sound(struct shrink *s)
 static int clear_chunk(struct shrink *s, uint64_t n, uint64_t file_off)
 {
 	uint64_t first = 0, end = n;
+	int ret;
 
 	if (qed_is_zero(s->chunk, n * QED_ENTRY_BYTES))
 		return 0;
@@ -115,9 +125,10 @@ static int clear_chunk(struct shrink *s, uint64_t n, uint64_t file_off)
 	while (end > first && !qed_le64_get(s->chunk[end - 1]))
 		end--;
 	memset(s->chunk + first, 0, (end - first) * QED_ENTRY_BYTES);
-	return qed_file_write(s->file, s->chunk + first,
-			      (end - first) * QED_ENTRY_BYTES,
-			      file_off + first * QED_ENTRY_BYTES);
+	file_off += first * QED_ENTRY_BYTES;
+	ret = qed_file_write(s->file, s->chunk + first,
+			     (end - first) * QED_ENTRY_BYTES, file_off);
+	return ret < 0 ? complain_at(s, ret, "clear a table", file_off) : 0;
 }
 
 /* Clears the entries of a table from `first` on; holes stay holes. */
@@ -135,8 +146,9 @@ static int clear_entries(struct shrink *s, uint64_t table, uint64_t first)
 		at = qed_round_down(data, QED_ENTRY_BYTES);
 		len = qed_min(CHUNK, end - at);
 		ret = qed_file_read(s->file, s->chunk, len, at);
-		if (ret == 0)
-			ret = clear_chunk(s, len / QED_ENTRY_BYTES, at);
+		if (ret < 0)
+			return complain_at(s, ret, "read a table", at);
+		ret = clear_chunk(s, len / QED_ENTRY_BYTES, at);
 	}
 	return ret;
 }
@@ -144,11 +156,11 @@ static int clear_entries(struct shrink *s, uint64_t table, uint64_t first)
 static int read_entry(struct shrink *s, uint64_t table, uint64_t index,
 		      uint64_t *entry)
 {
-	int ret = qed_file_read(s->file, s->chunk, QED_ENTRY_BYTES,
-				table + index * QED_ENTRY_BYTES);
+	uint64_t at = table + index * QED_ENTRY_BYTES;
+	int ret = qed_file_read(s->file, s->chunk, QED_ENTRY_BYTES, at);
 
 	*entry = ret < 0 ? 0 : qed_le64_get(s->chunk[0]);
-	return ret;
+	return ret < 0 ? complain_at(s, ret, "read a table", at) : 0;
 }
 
 /* The table that maps the new end: what lies behind that, and in its cluster. */
@@ -167,7 +179,9 @@ static int clear_last_table(struct shrink *s)
 		ret = read_entry(s, table, last, &data);
 	if (ret < 0 || data <= QED_ENTRY_ZERO)
 		return ret;
-	return qed_file_zero(s->file, data + in, h->cluster_size - in);
+	ret = qed_file_zero(s->file, data + in, h->cluster_size - in);
+	return ret < 0 ? complain_at(s, ret, "clear the last cluster",
+				     data + in) : 0;
 }
 
 static int drop(struct shrink *s)
@@ -179,13 +193,15 @@ static int drop(struct shrink *s)
 		layer->header.autoclear_features = 0;
 		ret = qed_layer_write_header(layer);
 	}
-	if (ret == 0)
-		ret = clear_entries(s, s->now.l1_table_offset, s->now.l1_used);
+	if (ret < 0)
+		return complain(s, ret, "cannot write the header");
+	ret = clear_entries(s, s->now.l1_table_offset, s->now.l1_used);
 	if (ret == 0)
 		ret = clear_last_table(s);
-	if (ret == 0)
-		ret = qed_file_flush(s->file);
-	return ret < 0 ? complain(s, ret, "cannot clear the tables") : 0;
+	if (ret < 0)
+		return ret;
+	ret = qed_file_flush(s->file);
+	return ret < 0 ? complain(s, ret, "cannot sync") : 0;
 }
 
 /* Cuts the disk itself; a check has made sure of the rest. */

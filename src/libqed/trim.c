@@ -35,8 +35,9 @@ static int is_zero(struct trim *t, uint64_t file_off)
 		n = iov.iov_len = qed_min(READ_BYTES, cluster - at);
 		ret = qed_file_read(file, t->buf, n, file_off + at);
 		if (ret < 0)
-			return qed_relocate_complain(t->r, ret, "cannot read "
-						     "a cluster");
+			return qed_relocate_complain_at(t->r, ret,
+							"cannot read a cluster",
+							file_off + at);
 		if (!qed_iov_is_zero(&iov, 1, 0, n))
 			return 0;
 	}

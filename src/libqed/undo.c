@@ -41,6 +41,16 @@ static int complain(const struct qed_undo *undo, int err, const char *what)
 	return err;
 }
 
+/* About one of the two files. */
+static int complain_at(const struct qed_file *file, int err, const char *what,
+		       uint64_t file_off)
+{
+	qed_log_write(&file->log, QED_LOG_ERROR,
+		      "%s: cannot %s at file offset %" PRIu64 ": %s",
+		      file->path, what, file_off, strerror(-err));
+	return err;
+}
+
 static uint64_t sum_bytes(uint64_t sum, const void *bytes, uint64_t len)
 {
 	const uint8_t *p = bytes;
@@ -251,19 +261,23 @@ int qed_undo_save(struct qed_undo *undo, struct qed_file *image,
 	if (!head)
 		return -ENOMEM;
 	ret = qed_file_read(image, bytes, len, file_off);
+	if (ret < 0) {
+		free(head);
+		return complain_at(image, ret, "read a table", file_off);
+	}
 	memcpy(bytes + len, now, len);
 	head->file_off = qed_le64_put(file_off);
 	head->len = qed_le64_put(len);
 	head->sum = sum_record(head, bytes, len);
-	if (ret == 0)
-		ret = qed_file_write(undo->file, head, sizeof(*head) + 2 * len,
-				     undo->end);
+	ret = qed_file_write(undo->file, head, sizeof(*head) + 2 * len,
+			     undo->end);
 	if (ret == 0)
 		ret = qed_file_flush(undo->file);
-	if (ret == 0)
-		undo->end += sizeof(*head) + 2 * len;
 	free(head);
-	return ret < 0 ? complain(undo, ret, "cannot write") : 0;
+	if (ret < 0)
+		return complain_at(undo->file, ret, "write", undo->end);
+	undo->end += sizeof(*head) + 2 * len;
+	return 0;
 }
 
 /* All records, the oldest first. */
@@ -333,11 +347,21 @@ static bool fits(const struct records *all, const struct record *r,
 	return true;
 }
 
+static int refuse_changed(const struct qed_undo *undo,
+			  const struct qed_file *image)
+{
+	qed_log_write(&image->log, QED_LOG_ERROR,
+		      "%s: has been changed since the repair: %s does not fit "
+		      "it any more", image->path, undo->file->path);
+	return -ESTALE;
+}
+
 /* Does the image hold what the repair left, or an interrupted undo? */
-static int check_records(struct qed_file *image, const struct records *all)
+static int check_records(const struct qed_undo *undo, struct qed_file *image,
+			 const struct records *all)
 {
 	uint8_t *now = malloc(RECORD_MAX);
-	int ret = now ? 0 : -ENOMEM;
+	int ret = now ? 0 : complain(undo, -ENOMEM, "cannot undo the repair");
 
 	for (size_t i = 0; ret == 0 && i < all->n; i++) {
 		const struct record *r = &all->list[i];
@@ -345,8 +369,10 @@ static int check_records(struct qed_file *image, const struct records *all)
 		if (changed_later(all, i))
 			continue;
 		ret = qed_file_read(image, now, r->len, r->file_off);
-		if (ret == 0 && !fits(all, r, now))
-			ret = -ESTALE;
+		if (ret < 0)
+			complain_at(image, ret, "read a table", r->file_off);
+		else if (!fits(all, r, now))
+			ret = refuse_changed(undo, image);
 	}
 	free(now);
 	return ret;
@@ -357,10 +383,20 @@ static int put_back(struct qed_file *image, const struct records *all,
 {
 	int ret = qed_file_lengthen(image, size);
 
-	for (size_t i = all->n; ret == 0 && i-- > 0;)
-		ret = qed_file_write(image, all->list[i].older,
-				     all->list[i].len, all->list[i].file_off);
-	return ret == 0 ? qed_file_flush(image) : ret;
+	if (ret < 0)
+		return complain_at(image, ret, "get its end back", size);
+	for (size_t i = all->n; i-- > 0;) {
+		const struct record *r = &all->list[i];
+
+		ret = qed_file_write(image, r->older, r->len, r->file_off);
+		if (ret < 0)
+			return complain_at(image, ret, "write", r->file_off);
+	}
+	ret = qed_file_flush(image);
+	if (ret < 0)
+		qed_log_write(&image->log, QED_LOG_ERROR, "%s: cannot sync: %s",
+			      image->path, strerror(-ret));
+	return ret;
 }
 
 static int apply(struct qed_undo *undo, struct qed_file *image)
@@ -372,17 +408,12 @@ static int apply(struct qed_undo *undo, struct qed_file *image)
 	if (ret < 0)
 		return ret;
 	ret = load_records(undo, &all);
+	if (ret < 0)
+		complain_at(undo->file, ret, "read", undo->end);
 	if (ret == 0)
-		ret = check_records(image, &all);
-	if (ret == -ESTALE)
-		qed_log_write(&image->log, QED_LOG_ERROR,
-			      "%s: has been changed since the repair: %s does "
-			      "not fit it any more", image->path,
-			      undo->file->path);
-	else if (ret == 0)
+		ret = check_records(undo, image, &all);
+	if (ret == 0)
 		ret = put_back(image, &all, size);
-	if (ret < 0 && ret != -ESTALE)
-		complain(undo, ret, "cannot undo the repair");
 	for (size_t i = 0; i < all.n; i++)
 		record_free(&all.list[i]);
 	free(all.list);
