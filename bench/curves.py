@@ -135,25 +135,19 @@ class CacheCurve(Curve):
         return {"iops": round(iops), "rss_kib": memory}
 
 
-class JobsCurve(Curve):
-    """qedfs has no option for the number of its workers, so what varies is how
-    many processes ask at once."""
+class ReadCurve(Curve):
+    """4 KiB random reads of an image in the page cache."""
 
-    name = "jobs"
-    title = "4 KiB random reads against the number of jobs, each of depth 8"
-    axis = "jobs"
-    points = (1, 2, 4, 8)
-    servers = ("floor", "qedfs", "qsd-qed", "qsd-qcow2")
     quantities = (("iops", "reads/s", 0),)
 
-    def measure(self, server, point, seed):
+    def _read(self, server, jobs, depth):
         path, = self.images.get("full", server.format)
         run("sync", "--file-system", self.directory)
         runner.warm(path)
         disk = server.start(path)
         job = Job(self.name, disk,
                   {"direct": 1, "ioengine": "libaio", "rw": "randread",
-                   "bs": "4k", "iodepth": 8, "numjobs": point,
+                   "bs": "4k", "iodepth": depth, "numjobs": jobs,
                    "norandommap": 1})
         job.until(self.seconds, self.images.size)
         outcome = job.run(self.directory, server.abort)
@@ -161,4 +155,34 @@ class JobsCurve(Curve):
         return {"iops": round(outcome.iops)}
 
 
-ALL = (SizeCurve, CacheCurve, JobsCurve)
+class JobsCurve(ReadCurve):
+    """How many processes ask at once."""
+
+    name = "jobs"
+    title = "4 KiB random reads against the number of jobs, each of depth 8"
+    axis = "jobs"
+    points = (1, 2, 4, 8)
+    servers = ("floor", "qedfs", "qsd-qed", "qsd-qcow2")
+
+    def measure(self, server, point, seed):
+        return self._read(server, point, 8)
+
+
+class WorkersCurve(ReadCurve):
+    """How many threads answer."""
+
+    name = "workers"
+    title = "4 KiB random reads, depth 32, against the number of workers"
+    axis = "-o max_threads="
+    points = (1, 2, 4, 8, 12, 24)
+    servers = ("qedfs",)
+
+    def measure(self, server, point, seed):
+        server.options = ("-o", f"max_threads={point}")
+        try:
+            return self._read(server, 1, 32)
+        finally:
+            server.options = ()
+
+
+ALL = (SizeCurve, CacheCurve, JobsCurve, WorkersCurve)

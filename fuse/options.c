@@ -16,6 +16,8 @@
 #include <string.h>
 #include <unistd.h>
 
+#define MAX_THREADS 128u			/* more than ever gain anything */
+
 static const char usage_text[] =
 	"usage: qedfs [-df] [-o option[,option...]] image mountpoint\n"
 	"       qedfs -h | -V\n";
@@ -40,6 +42,7 @@ static const char help_text[] =
 	"  -o nobacking        no backing file: holes read as zeroes; implies ro\n"
 	"  -o nowriteback      do not let the kernel delay writes\n"
 	"  -o readahead=SIZE   how far the kernel reads ahead in the file\n"
+	"  -o max_threads=N    threads that take requests; default 10 to 12\n"
 	"  -o uring            take the kernel's requests by io_uring\n"
 	"  -o discard=off      refuse to punch holes; zeroing still works\n"
 	"  -o detect_zeroes    store no clusters that are written as zeroes\n"
@@ -170,6 +173,16 @@ static int set_readahead(struct qedfs_options *options, const char *value)
 	return 0;
 }
 
+static int set_max_threads(struct qedfs_options *options, const char *value)
+{
+	uint64_t n;
+
+	if (parse_plain(value, 10, MAX_THREADS, &n) || n == 0)
+		return -EINVAL;
+	options->max_threads = (unsigned)n;
+	return 0;
+}
+
 static int set_commit(struct qedfs_options *options, const char *value)
 {
 	uint64_t seconds;
@@ -267,6 +280,7 @@ static const struct option_entry table[] = {
 	{ "l2_cache",		OPTION_VALUE,	0, set_l2_cache },
 	{ "commit",		OPTION_VALUE,	0, set_commit },
 	{ "readahead",		OPTION_VALUE,	0, set_readahead },
+	{ "max_threads",	OPTION_VALUE,	0, set_max_threads },
 	{ "uring",		OPTION_TRUE,	FIELD(uring), NULL },
 	{ "backing",		OPTION_VALUE,	0, set_backing },
 	{ "backing_format",	OPTION_VALUE,	0, set_backing_format },

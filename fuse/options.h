@@ -29,6 +29,7 @@ struct qedfs_options {
 	bool uring;			/* requests by io_uring */
 	uint64_t readahead;		/* bytes the kernel reads ahead; 0: its
 					 * own choice */
+	unsigned max_threads;		/* that take requests; 0: the default */
 	bool foreground;
 	bool debug;
 	struct qedfs_owner owner;

@@ -155,6 +155,15 @@ static bool can_correct_root(const struct qedfs_options *options,
 	       !(owner->set_uid || owner->set_gid || owner->set_umask);
 }
 
+static unsigned default_threads(void)
+{
+	long wanted = sysconf(_SC_NPROCESSORS_ONLN) + 2;
+
+	if (wanted < (long)MIN_THREADS)
+		return MIN_THREADS;
+	return wanted > (long)MAX_THREADS ? MAX_THREADS : (unsigned)wanted;
+}
+
 static void describe(struct qedfs_session *session,
 		     const struct qedfs_options *options,
 		     struct qedfs_tree *tree)
@@ -166,6 +175,8 @@ static void describe(struct qedfs_session *session,
 	session->mount.discard = options->discard;
 	session->mount.uring = options->uring;
 	session->readahead = options->readahead;
+	session->max_threads = options->max_threads ? options->max_threads :
+						      default_threads();
 	session->place.mountpoint = options->mountpoint;
 	session->place.name = tree->name;
 	session->dead_end = -1;
@@ -211,15 +222,6 @@ out_destroy:
 	return ret;
 }
 
-static unsigned thread_count(void)
-{
-	long wanted = sysconf(_SC_NPROCESSORS_ONLN) + 2;
-
-	if (wanted < (long)MIN_THREADS)
-		return MIN_THREADS;
-	return wanted > (long)MAX_THREADS ? MAX_THREADS : (unsigned)wanted;
-}
-
 int qedfs_session_serve(struct qedfs_session *session)
 {
 	struct fuse_loop_config *config = fuse_loop_cfg_create();
@@ -229,7 +231,7 @@ int qedfs_session_serve(struct qedfs_session *session)
 		ret = -ENOMEM;
 	} else {
 		fuse_loop_cfg_set_clone_fd(config, 1);
-		fuse_loop_cfg_set_max_threads(config, thread_count());
+		fuse_loop_cfg_set_max_threads(config, session->max_threads);
 		ret = fuse_session_loop_mt(session->fuse, config);
 		fuse_loop_cfg_destroy(config);
 	}

@@ -13,6 +13,7 @@ struct qedfs_session {
 	struct qedfs_place place;
 	struct qedfs_mount mount;
 	uint64_t readahead;		/* bytes, or 0 */
+	unsigned max_threads;		/* that serve */
 	int dead_end;			/* writes to a pipe without a reader,
 					 * -1 once used */
 };

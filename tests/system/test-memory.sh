@@ -34,6 +34,37 @@ ask() {
 	[ "$peak" -le $((33 << 10)) ] || fail "$*: $peak KiB resident"
 }
 
+# ---- as many threads as it is let have ----
+
+# workers: threads that wait for a request, when there is none
+workers() {
+	cat "/proc/$(mount_pid mnt)/task"/*/stack 2>/dev/null | grep -c fuse_dev_do_read
+}
+
+# hammer: more requests at once than there can be threads
+hammer() {
+	fio --name=hammer --filename=mnt/big.raw --direct=1 --rw=randwrite --bs=1m \
+		--numjobs=24 --io_size=16M --thread --size=256M >out 2>err ||
+		fail "fio: $(cat err)"
+}
+
+umount_qed mnt
+for n in 1 3; do
+	mount_qed big.qed mnt -o max_threads=$n
+	hammer
+	[ "$(workers)" -eq $n ] || fail "max_threads=$n: $(workers) workers"
+	umount_qed mnt
+done
+mount_qed big.qed mnt
+hammer
+[ "$(workers)" -gt 3 ] || fail "by default $(workers) workers"
+umount_qed mnt
+"$QEDIMG" check -q big.qed || fail "check: $?"
+for value in 0 129 x ''; do
+	qedfs_refuses "max_threads" -o "max_threads=$value" big.qed mnt
+done
+mount_qed big.qed mnt -o l2_cache=1M
+pid=$(mount_pid mnt)
 ask randread 4k 64
 ask randread 64k 128
 ask randread 128k 128
