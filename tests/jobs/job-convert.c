@@ -16,10 +16,14 @@
 #define NEW_RAW "new.raw"
 #define OLD     "old.qed"
 
-static const char *const variants[] = { "free", "replace", NULL };
+static const char *const variants[] = { "free", "replace", "dd", NULL };
 static const char *const overlays[] = { "free", NULL };
 
-enum { FREE, REPLACE };
+enum { FREE, REPLACE, DD };
+
+/* What dd copies: from inside a cluster, over a table's edge, to inside another. */
+#define SKIP (34 * KIB + 512)
+#define LEN  (2100 * KIB + 1024)
 
 static const struct job in_place, overlay, to_raw;
 
@@ -53,6 +57,10 @@ static int convert(const struct scene *scene, const struct job_env *env,
 	options.sources = &source;
 	options.nsources = 1;
 	options.nworkers = 1;
+	if (scene->variant == DD) {
+		options.skip = SKIP;
+		options.len = LEN;
+	}
 	/* Written, not shared by the host. */
 	options.flags = QED_CONVERT_SCAN;
 	options.log = env->log;
@@ -103,6 +111,26 @@ static bool holds_source(const struct scene *scene, char message[700])
 	return ok;
 }
 
+static bool holds_window(const struct scene *scene, char message[700])
+{
+	struct disk from = { .size = 0 }, to = { .size = 0 };
+	bool ok = disk_read(&from, TOP, false, message) &&
+		  disk_read(&to, target(scene), false, message);
+
+	if (ok && (to.size != LEN || memcmp(to.bytes, from.bytes + SKIP, LEN)))
+		ok = wrong(message, "it is not that part of the source's disk");
+	disk_free(&from);
+	disk_free(&to);
+	return ok;
+}
+
+static bool is_copy(const struct scene *scene, char message[700])
+{
+	return scene->variant == DD ?
+		       holds_window(scene, message) :
+		       made_same_disk(target(scene), TOP, message);
+}
+
 /* Only what is under the name once it has been given. */
 static bool midway(const struct scene *scene, char message[700])
 {
@@ -112,7 +140,7 @@ static bool midway(const struct scene *scene, char message[700])
 		return false;
 	if (scene->job == &in_place || scene->variant == REPLACE)
 		return true;		/* judged by the frame */
-	return access(path, F_OK) < 0 || made_same_disk(path, TOP, message);
+	return access(path, F_OK) < 0 || is_copy(scene, message);
 }
 
 static bool finished(const struct scene *scene, char message[700])
@@ -121,7 +149,7 @@ static bool finished(const struct scene *scene, char message[700])
 		return false;
 	return scene->job == &in_place ?
 		       holds_source(scene, message) :
-		       made_same_disk(target(scene), TOP, message);
+		       is_copy(scene, message);
 }
 
 /*
