@@ -157,10 +157,9 @@ detach_loop "$device"
 # stopped SIGNAL CALL: by the first such call, once it is made; false if it was not.
 # LeakSanitizer does not work under strace.
 stopped() {
-	ASAN_OPTIONS=${ASAN_OPTIONS-}${ASAN_OPTIONS:+:}detect_leaks=0 \
+	! ASAN_OPTIONS=${ASAN_OPTIONS-}${ASAN_OPTIONS:+:}detect_leaks=0 \
 		strace -f -qq -e "trace=$2" -e "inject=$2:signal=$1:when=1" -o trace \
 		"$QEDIMG" snapshot -q cut.qed cut-top.qed >../out 2>../err
-	[ $? -ne 0 ]
 }
 
 qemu-img create -q -f qed -b base.raw -F raw cut.qed 3M
