@@ -29,7 +29,6 @@
 #define MAX_IO (1u << 20)
 #define HUGE_PAGE (2u << 20)
 #define MAX_BACKGROUND 128u
-#define THREADS 10u
 #define KEEP_SECONDS 86400.0
 #define DISK_INO 2u
 
@@ -182,6 +181,14 @@ static const struct fuse_lowlevel_ops ops = {
 	.fsync = op_fsync,
 };
 
+/* As many as qedfs has. */
+static unsigned threads(void)
+{
+	long wanted = sysconf(_SC_NPROCESSORS_ONLN) + 2;
+
+	return wanted < 4 ? 4 : wanted > 12 ? 12 : (unsigned)wanted;
+}
+
 static int serve(struct fuse_session *session)
 {
 	struct fuse_loop_config *config = fuse_loop_cfg_create();
@@ -190,7 +197,7 @@ static int serve(struct fuse_session *session)
 	if (!config)
 		return -ENOMEM;
 	fuse_loop_cfg_set_clone_fd(config, 1);
-	fuse_loop_cfg_set_max_threads(config, THREADS);
+	fuse_loop_cfg_set_max_threads(config, threads());
 	ret = fuse_session_loop_mt(session, config);
 	fuse_loop_cfg_destroy(config);
 	return ret;

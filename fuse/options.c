@@ -42,7 +42,7 @@ static const char help_text[] =
 	"  -o nobacking        no backing file: holes read as zeroes; implies ro\n"
 	"  -o nowriteback      do not let the kernel delay writes\n"
 	"  -o readahead=SIZE   how far the kernel reads ahead in the file\n"
-	"  -o max_threads=N    threads that take requests; default 10 to 12\n"
+	"  -o max_threads=N    threads that take requests; default 4 to 12\n"
 	"  -o uring            take the kernel's requests by io_uring\n"
 	"  -o discard=off      refuse to punch holes; zeroing still works\n"
 	"  -o detect_zeroes    store no clusters that are written as zeroes\n"

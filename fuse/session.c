@@ -12,8 +12,12 @@
 #include <string.h>
 #include <unistd.h>
 
-/* What libfuse keeps for each is a buffer as large as the largest request. */
-#define MIN_THREADS 10u
+/*
+ * More of them than can run cost each other time, as the kernel wakes whichever
+ * has slept longest; a few wait for the disk now and then.  For each libfuse
+ * keeps a buffer as large as the largest request.
+ */
+#define MIN_THREADS 4u
 #define MAX_THREADS 12u
 /* What mount tables show of a longer path is its last component alone. */
 #define FSNAME_MAX 1024u
