@@ -19,8 +19,8 @@
 #include <time.h>
 #include <unistd.h>
 
-#define STATES_CI        3000
-#define STATES_SANITIZED 400
+#define STATES_CI        2000
+#define STATES_SANITIZED 300
 #define STATES_TSAN      80
 #define STATES_SOAK      100000
 #define PER_RUN          60		/* states of one workload */

@@ -19,12 +19,12 @@
 #include <time.h>
 #include <unistd.h>
 
-#define STATES_CI        450		/* of a program */
-#define STATES_SANITIZED 200
+#define STATES_CI        300		/* of a program */
+#define STATES_SANITIZED 140
 #define STATES_TSAN      60
 #define STATES_SOAK      50000
-#define FAILURES_CI      900
-#define FAILURES_SANITIZED 300
+#define FAILURES_CI      600
+#define FAILURES_SANITIZED 200
 #define FAILURES_TSAN    80
 #define EXIT_SKIP        77
 

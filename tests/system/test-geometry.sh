@@ -3,6 +3,7 @@
 # Every cluster size with every table size: made by qedimg, written through
 # qedfs and by QEMU, read through both.
 
+in_memory=yes
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 need_root

@@ -3,6 +3,7 @@
 # qedimg resize against qemu-img on the same inputs: of raw twins, and of qcow2 twins
 # where a backing file shows; interrupted, refused, and preallocated.
 
+in_memory=yes
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 need_loop
