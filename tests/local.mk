@@ -107,10 +107,12 @@ job_programs = \
 	%D%/jobs/job-check \
 	%D%/jobs/job-commit \
 	%D%/jobs/job-compact \
+	%D%/jobs/job-rebase \
+	%D%/jobs/job-resize
+# Of jobs that make files, run by one thread: nothing for ThreadSanitizer.
+making_job_programs = \
 	%D%/jobs/job-convert \
 	%D%/jobs/job-create \
-	%D%/jobs/job-rebase \
-	%D%/jobs/job-resize \
 	%D%/jobs/job-snapshot
 
 # What they have in common: the frame, with main().
@@ -254,11 +256,13 @@ include %D%/images/local.mk
 # The tests that must also be clean under ThreadSanitizer.
 TSAN_TESTS = $(UNIT_TESTS) %D%/system/test-random.sh $(LIBRARY_TESTS)
 
-check_PROGRAMS += $(UNIT_TESTS) $(LIBRARY_TESTS) $(system_programs)
+check_PROGRAMS += $(UNIT_TESTS) $(LIBRARY_TESTS) $(making_job_programs) \
+	$(system_programs)
 
 # make -j starts them in this order: the longest first, so that none is left alone
 # at the end.
-TESTS += $(long_system_tests) $(LIBRARY_TESTS) $(short_system_tests) $(UNIT_TESTS)
+TESTS += $(long_system_tests) $(LIBRARY_TESTS) $(making_job_programs) \
+	$(short_system_tests) $(UNIT_TESTS)
 TEST_EXTENSIONS = .sh
 
 AM_TESTS_ENVIRONMENT = \

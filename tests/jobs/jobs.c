@@ -21,11 +21,11 @@
 
 #define STATES_CI        300		/* of a program */
 #define STATES_SANITIZED 140
-#define STATES_TSAN      60
+#define STATES_TSAN      40
 #define STATES_SOAK      50000
 #define FAILURES_CI      600
 #define FAILURES_SANITIZED 200
-#define FAILURES_TSAN    80
+#define FAILURES_TSAN    60
 #define EXIT_SKIP        77
 
 static const struct {
