@@ -11,8 +11,7 @@ from table import number, table
 
 EXPORTS = ("qsd-qed", "qsd-qcow2")
 
-# Title of a column, who is compared, and with whom: the best of these.  The last
-# is how far any FUSE daemon that copies data can get.
+# Title of a column, who is compared, and with whom: the best of these.
 RATIOS = (("qedfs / floor", "qedfs", ("floor",)),
           ("qedfs / qsd-qed", "qedfs", ("qsd-qed",)),
           ("qedfs / best qsd", "qedfs", EXPORTS),

@@ -239,7 +239,10 @@ int qedfs_session_serve(struct qedfs_session *session)
 		ret = fuse_session_loop_mt(session->fuse, config);
 		fuse_loop_cfg_destroy(config);
 	}
-	/* The connection's end may show as ENODEV, which libfuse knows, or so. */
+	/*
+	 * The connection's end shows as ENODEV, which libfuse knows; as this if
+	 * it came while a request was being taken.
+	 */
 	if (ret >= 0 || ret == -ECONNABORTED)
 		return 0;
 	qedfs_log(QED_LOG_ERROR, "%s: cannot serve requests: %s",

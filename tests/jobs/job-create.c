@@ -71,17 +71,9 @@ static bool is_complete(const struct scene *scene, char message[700])
 
 static bool is_old(const struct scene *scene)
 {
-	struct walk *walk;
-	bool old;
+	bool none = preallocates(scene) || scene->variant != REPLACE;
 
-	if (access(NEW, F_OK) < 0)
-		return preallocates(scene) || scene->variant != REPLACE;
-	if (preallocates(scene) || scene->variant != REPLACE)
-		return false;
-	walk = walk_open(NEW);
-	old = walk->ndata > 0;
-	walk_close(walk);
-	return old;
+	return access(NEW, F_OK) < 0 ? none : !none && made_has_data(NEW);
 }
 
 static bool midway(const struct scene *scene, char message[700])

@@ -65,15 +65,8 @@ static bool is_frozen(void)
 /* What was there is still there: disk by disk that is judged by the frame. */
 static bool is_old(const struct scene *scene)
 {
-	struct walk *walk;
-	bool old;
-
-	if (scene->variant != REPLACE)
-		return access(NEW, F_OK) < 0;
-	walk = walk_open(NEW);
-	old = walk->ndata > 0;
-	walk_close(walk);
-	return old;
+	return scene->variant == REPLACE ? made_has_data(NEW) :
+					   access(NEW, F_OK) < 0;
 }
 
 static bool midway(const struct scene *scene, char message[700])

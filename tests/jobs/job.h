@@ -120,6 +120,8 @@ uint64_t scene_size(const char *path);
 
 /* Does the guest see the same of both files? */
 bool made_same_disk(const char *path, const char *other, char message[700]);
+/* Has this QED image any clusters? */
+bool made_has_data(const char *path);
 /* Has no file that was given up been left behind? */
 bool made_nothing_else(char message[700]);
 

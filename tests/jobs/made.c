@@ -19,6 +19,15 @@ bool made_same_disk(const char *path, const char *other, char message[700])
 	return ok;
 }
 
+bool made_has_data(const char *path)
+{
+	struct walk *walk = walk_open(path);
+	bool data = walk->ndata > 0;
+
+	walk_close(walk);
+	return data;
+}
+
 bool made_nothing_else(char message[700])
 {
 	DIR *d = opendir(".");

@@ -265,7 +265,8 @@ await_qed() (
 	fi
 	touch "$state/ended"
 	status=$(cat "$state/status")
-	# The kernel may end a connection so, which is no error; libfuse says it by itself.
+	# libfuse says so by itself where the kernel ends a connection at the moment at which
+	# a worker takes a request from it; what was written is compared after this.
 	echo '^fuse: reading device: Software caused connection abort$' \
 		>>"$state/expected"
 	if [ "$status" -ne 0 ] ||
