@@ -231,6 +231,7 @@ mount_qed() (
 	runner=$!
 	echo "$runner" >"$state/runner"
 	echo "$dir" >"$state/dir"
+	realpath -m "$image" >"$state/image"
 	cleanup drop_qed "$dir"
 	# The connection first: it is what a daemon that hangs is ended by.
 	if ! "$WAITFOR" mount "$dir" "$runner" 60 >"$state/connection"; then
@@ -289,23 +290,38 @@ expect_log() (
 # umount_qed DIR: unmounts and waits for the daemon's end, which must be clean
 umount_qed() (
 	dir=$1
-	limited 120 umount "$dir" || {
+	limited 120 unmount "$dir" || {
 		abort_fuse "$(mount_state "$dir")"
 		fail "umount $dir failed"
 	}
 	await_qed "$dir"
 )
 
-# kill_qed DIR: ends the daemon by SIGKILL, as a crash would
-kill_qed() (
+# bury_qed DIR: after its daemon was ended by SIGKILL: nothing is left of the mount, and
+# nobody has the image
+bury_qed() (
 	dir=$1
 	state=$(mount_state "$dir")
-	kill -KILL "$(cat "$state/pid")"
 	"$WAITFOR" exit "$(cat "$state/runner")" 60 ||
 		fail "the daemon of $dir survived SIGKILL"
-	umount "$dir"
+	unmount "$dir"
 	touch "$state/ended"
+	released "$(cat "$state/image")"
 )
+
+# kill_qed DIR: ends the daemon by SIGKILL, as a crash would
+kill_qed() {
+	kill -KILL "$(mount_pid "$1")"
+	bury_qed "$1"
+}
+
+# released IMAGE…: nobody has QEMU's locks on them.  What was killed keeps its
+# locks until the kernel has ended its io_uring, which may be later.
+released() {
+	for image; do
+		"$WAITFOR" unlocked "$image" 60 || fail "$image is still locked"
+	done
+}
 
 # drop_qed DIR: whatever is left of a mount goes away (for cleanup)
 drop_qed() (
@@ -343,6 +359,14 @@ qedfs_refuses() {
 	}
 }
 
+# unmount DIR: umount(8), again while somebody has something open there: who looks at
+# all mounts or devices does so for a moment
+unmount() {
+	# shellcheck disable=SC2016 # for the inner shell
+	"$WAITFOR" success 60 sh -c 'umount "$1" 2>"$TMP/.umount"' sh "$1" ||
+		fail "$(cat "$TMP/.umount")"
+}
+
 # is_mounted DIR: is anything mounted right there?
 is_mounted() {
 	awk -v "dir=$(realpath -ms "$1")" \
@@ -361,11 +385,17 @@ attach_loop() (
 	echo "$device"
 )
 
-# detach_loop DEVICE: and whoever looks at new devices has let go of it
+# detach_loop DEVICE: and the device has let go of its file.  While somebody else has it
+# open, losetup succeeds, and the kernel does it when that one has closed it.
 detach_loop() (
-	[ -e "/sys/block/${1#/dev/}/loop" ] || exit 0
-	! command -v udevadm >/dev/null || udevadm settle
+	block=/sys/block/${1#/dev/}
+	[ -e "$block/loop" ] || exit 0
+	number=$(cat "$block/diskseq")
 	losetup --detach "$1"
+	# shellcheck disable=SC2016 # for the inner shell
+	"$WAITFOR" success 60 sh -c '
+		[ ! -e "$1/loop" ] || [ "$(cat "$1/diskseq")" != "$2" ]' \
+		sh "$block" "$number" || fail "$1 is not detached"
 )
 
 # mount_on DIR MOUNT-ARG…: mount(8), undone on exit
@@ -376,8 +406,9 @@ mount_on() (
 	cleanup umount_from "$(realpath -ms "$dir")"
 )
 
+# umount_from DIR: if anything is mounted there
 umount_from() {
-	! is_mounted "$1" || umount "$1"
+	! is_mounted "$1" || unmount "$1"
 }
 
 # ---- making images, comparing, looking ----

@@ -426,8 +426,7 @@ for base in base.raw base.qed; do
 				"$QEDIMG" commit -q top.qed 2>../err || status=$?
 			[ "$status" -ne 0 ] || break
 			cut_short=$((cut_short + 1))
-			"$WAITFOR" unlocked top.qed 60
-			"$WAITFOR" unlocked $base 60
+			released top.qed $base
 			[ $signal = KILL ] || image_clean top.qed
 			same_disk top.qed ../want.raw
 		done

@@ -268,6 +268,7 @@ for signal in INT TERM KILL; do
 		;;
 	KILL)
 		[ "$status" -eq 137 ] || fail "killed: status $status"
+		released long.qed
 		;;
 	esac
 	[ "$(fragments long.qed)" -gt 0 ] || fail "it was over too soon"

@@ -147,7 +147,7 @@ truncate -s 40M host.img
 mkfs.ext4 -q -F host.img
 mkdir host
 mount -o loop host.img host
-cleanup umount host
+cleanup umount_from host
 cp p.qed host/old.qed
 refused 'No space left' -o preallocation=falloc host/new.qed 1G
 refused 'No space left' -o preallocation=falloc host/old.qed 1G

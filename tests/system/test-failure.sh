@@ -111,14 +111,14 @@ for engine in auto threads; do
 	log=$(mount_log mnt)
 	[ "$(grep -c 'a flush failed' "$log")" -eq 1 ] ||
 		fail "not one line about the flush: $(cat "$log")"
-	umount mnt
+	unmount mnt
 	ends_badly mnt
 	need_check_set host/a.qed || fail "NEED_CHECK has been cleared"
 	rm small/filler
 	mount_qed host/a.qed mnt
 	cmp -n $((16 * MIB)) $disk twin || fail "what was synced is lost"
 	result "65536 0 0" $disk $((64 * MIB)) 65536 direct
-	umount mnt
+	unmount mnt
 	"$WAITFOR" exit "$(cat "$(mount_state "$PWD/mnt")/runner")" 60 ||
 		fail "the daemon did not end"
 	touch "$(mount_state "$PWD/mnt")/ended"

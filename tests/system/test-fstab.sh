@@ -55,11 +55,11 @@ mkfs.ext4 -q disk/vm.raw
 cleanup umount_from "$TMP/files"
 mount -T fstab "$TMP/files"
 cp -r "$TOP_SRCDIR/tests/system" files/
-umount files
+unmount files
 mount -T fstab "$TMP/files"
 diff -r "$TOP_SRCDIR/tests/system" files/system
-umount files
-umount disk
+unmount files
+unmount disk
 ended "$pid"
 image_clean vm.qed
 
@@ -69,5 +69,5 @@ mount -T fstab "$TMP/lower"
 pid=$(daemon_of "$TMP/lower")
 grep " $TMP/lower " /proc/self/mountinfo | grep -q " ro,[^ ]*noexec" ||
 	fail "ro and noexec were lost"
-umount lower
+unmount lower
 ended "$pid"

@@ -27,14 +27,6 @@ random() {
 	echo $((state / 65536 % $1))
 }
 
-# The daemon is gone, its mount is not yet.
-bury_qed() {
-	"$WAITFOR" exit "$(cat "$(mount_state mnt)/runner")" 60 ||
-		fail "the daemon survived SIGKILL"
-	umount mnt
-	touch "$(mount_state mnt)/ended"
-}
-
 # Mounting repairs, unmounting leaves the image clean; leaks are no harm.
 look_through_qed() {
 	mount_qed disk.qed mnt -o "$1"
@@ -76,7 +68,7 @@ ledger_kill() {
 	limited 120 "$ledger" run mnt/disk.raw ledger $((seed + nth)) \
 		"$(mount_pid mnt)" $((1 + $(random 1200))) ||
 		fail "seed $seed, kill $nth: the writers failed"
-	bury_qed
+	bury_qed mnt
 	look_through_qed "$1" check_ledger
 }
 
@@ -130,7 +122,7 @@ fio_kill() {
 	wait $slayer
 	[ -e local-kill-0-verify.state ] ||
 		fail "fio left no state: $(cat fio.out)"
-	bury_qed
+	bury_qed mnt
 	look_through_qed rw verify_by_fio
 }
 

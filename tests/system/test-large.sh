@@ -37,7 +37,7 @@ mount_timed() {
 	"$measure" took "$QEDFS" -o pidfile="$TMP/pid" big.qed mnt
 	pid=$(cat pid)
 	say "$1: mounted after $(cut -d ' ' -f 2 took) ms"
-	umount mnt
+	unmount mnt
 	"$WAITFOR" exit "$pid" 60 || fail "the daemon did not end"
 	mount_qed big.qed mnt
 	[ "$(stat -c %s mnt/big.raw)" -eq $size ] || fail "not $size bytes"

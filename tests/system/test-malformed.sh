@@ -65,7 +65,7 @@ check_refused() {
 	check_limits
 	if is_mounted mnt; then
 		complain "is mounted nevertheless"
-		umount mnt
+		unmount mnt
 	fi
 }
 

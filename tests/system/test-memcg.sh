@@ -107,7 +107,7 @@ mount "$device" fs
 tar -xf tree.tar -C fs
 sync
 tar -df tree.tar -C fs
-umount fs
+"$WAITFOR" success 60 umount fs
 e2fsck -fn "$device"
 END
 
@@ -118,7 +118,7 @@ mount "$device" fs
 rm -r fs/usr
 sync
 fstrim -v fs
-umount fs
+"$WAITFOR" success 60 umount fs
 e2fsck -fn "$device"
 END
 

@@ -175,7 +175,7 @@ detached() {
 	[ "$(readlink "/proc/$pid/cwd")" = / ] || fail "the daemon's directory"
 	[ "$(ps -o sid= -p "$pid" | tr -d ' ')" != "$(ps -o sid= -p $$ |
 		tr -d ' ')" ] || fail "the daemon is in our session"
-	umount mnt
+	unmount mnt
 	"$WAITFOR" exit "$pid" 60 || fail "the daemon did not end"
 	[ ! -e pid ] || fail "the pidfile is still there"
 	image_clean disk.qed

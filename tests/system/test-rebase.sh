@@ -374,7 +374,7 @@ for image in big.qed big4k.qed; do
 				top.qed 2>err || status=$?
 			[ "$status" -ne 0 ] || break
 			cut_short=$((cut_short + 1))
-			"$WAITFOR" unlocked top.qed 60
+			released top.qed base.raw
 			[ $signal = KILL ] || image_clean top.qed
 			same_disk top.qed base.raw
 		done

@@ -424,7 +424,7 @@ for signal in INT TERM KILL KILL; do
 		timeout --foreground -s $signal "$moment" "$QEDIMG" resize --shrink -q x.qed 4G \
 			2>err || status=$?
 		[ "$status" -ne 0 ] && early=$((early + 1))
-		"$WAITFOR" unlocked x.qed 60
+		released x.qed
 		status=0
 		qemu-img check -q -f qed x.qed || status=$?
 		[ "$status" -eq 0 ] || [ "$status" -eq 3 ] ||
@@ -452,7 +452,7 @@ for signal in INT KILL; do
 		timeout --foreground -s $signal "$moment" "$QEDIMG" resize -q \
 			--preallocation=metadata x.qed 16G 2>err ||
 			early=$((early + 1))
-		"$WAITFOR" unlocked x.qed 60
+		released x.qed
 		resize x.qed 16G
 		# What a killed process had allocated nobody names.
 		[ $signal = INT ] || "$QEDIMG" check -q -r leaks x.qed ||

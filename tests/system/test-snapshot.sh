@@ -168,7 +168,7 @@ early=0
 for signal in INT TERM KILL; do
 	for call in linkat fchmod fsync; do
 		! stopped $signal $call || early=$((early + 1))
-		"$WAITFOR" unlocked cut.qed 30 || fail "$signal at $call: still locked"
+		released cut.qed
 		if [ -e cut-top.qed ]; then
 			image_clean cut-top.qed
 			qemu-img compare -q -f qed -F qed cut.qed cut-top.qed ||

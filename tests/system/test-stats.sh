@@ -323,7 +323,7 @@ to_syslog() {
 		pid=$(cat pid)
 		kill -USR1 "$pid"
 		"$WAITFOR" until syslog $sink 60 grep -q requests= syslog
-		umount mnt
+		"$WAITFOR" success 60 umount mnt
 		"$WAITFOR" exit "$pid" 60
 	END
 	unshare --mount --propagation private \

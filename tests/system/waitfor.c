@@ -18,6 +18,9 @@
  *		until nobody has any of QEMU's byte locks on the image: a process
  *		that was killed can leave them for a moment, until the kernel has
  *		ended its io_uring
+ *	waitfor success SECONDS COMMAND...
+ *		until the command succeeds, which is run again and again: for what
+ *		the kernel does in its own time and tells nobody of
  *
  * Exit status 0, or 1 when it did not happen (in time).
  */
@@ -204,6 +207,16 @@ static int wait_success(const char *path, const char *pid, long deadline)
 	return wait_until(command_succeeds, path, fd, POLLIN, pid, deadline);
 }
 
+static int wait_command(long deadline)
+{
+	while (!command_succeeds(NULL)) {
+		if (now_ms() >= deadline)
+			return 1;
+		poll(NULL, 0, 20);
+	}
+	return 0;
+}
+
 static void on_alarm(int sig)
 {
 	(void)sig;
@@ -237,9 +250,14 @@ int main(int argc, char **argv)
 		return wait_success(argv[2], argv[3],
 				    now_ms() + atol(argv[4]) * 1000);
 	}
+	if (argc >= 4 && strcmp(argv[1], "success") == 0) {
+		command = argv + 3;
+		return wait_command(now_ms() + atol(argv[2]) * 1000);
+	}
 	fprintf(stderr, "usage: waitfor exit PID SECONDS\n"
 			"       waitfor mount|file PATH PID SECONDS\n"
 			"       waitfor until PATH PID SECONDS COMMAND...\n"
-			"       waitfor unlocked PATH SECONDS\n");
+			"       waitfor unlocked PATH SECONDS\n"
+			"       waitfor success SECONDS COMMAND...\n");
 	return 2;
 }
