@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: LGPL-2.1-or-later
 """One measurement: an image made ready, a server started, a workload run."""
 
+import contextlib
 import mmap
 import os
 
@@ -11,12 +12,28 @@ from fio import Job
 from install import Install, Tree
 
 
+MAP_LOCKED = 0x2000             # x86's and arm64's; Python has no name for it
+
+
+def _map(path, flags):
+    with open(path, "rb") as file:
+        return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ,
+                         flags=mmap.MAP_SHARED | mmap.MAP_POPULATE | flags)
+
+
 def warm(path):
     """The file into the page cache."""
-    with open(path, "rb") as file, \
-            mmap.mmap(file.fileno(), 0, flags=mmap.MAP_SHARED |
-                      mmap.MAP_POPULATE, prot=mmap.PROT_READ):
-        pass
+    _map(path, 0).close()
+
+
+def pin(path):
+    """The same, and there it stays as long as what is returned: a system that
+    has been up for long gives some of it back while others are measured, and
+    which server then reads the disk is chance."""
+    try:
+        return _map(path, MAP_LOCKED)
+    except OSError:             # more than this user may lock
+        return _map(path, 0)
 
 
 def cool(path):
@@ -57,7 +74,8 @@ class Runner:
         """Nothing is written back while something is measured."""
         run("sync", "--file-system", self.directory)
 
-    def _prepare(self, workload, files, seed):
+    def _prepare(self, workload, files, seed, pins):
+        """Closing `pins` lets go of what is to stay in the page cache."""
         if workload.scattered:
             self._trace(workload, seed)
         self._sync()
@@ -65,9 +83,9 @@ class Runner:
             if workload.cold:
                 cool(path)
             elif not self.datasets.once(workload.dataset) or path != files[0]:
-                warm(path)
+                pins.enter_context(pin(path))
         if workload.install:
-            warm(self.tree.make())
+            pins.enter_context(pin(self.tree.make()))
         if workload.memory:
             touch_memory(min(workload.memory,
                              int(self.FASTEST * self.seconds)))
@@ -119,12 +137,13 @@ class Runner:
         files = self.datasets.get(workload.dataset, server.format)
         if not files:
             return None
-        self._prepare(workload, files, seed)
-        disk = server.start(files[0])
-        before, _ = server.usage()
-        value, requests = self._perform(workload, server, disk)
-        after, memory = server.usage()
-        self._finish(workload, server, files)
+        with contextlib.ExitStack() as pins:
+            self._prepare(workload, files, seed, pins)
+            disk = server.start(files[0])
+            before, _ = server.usage()
+            value, requests = self._perform(workload, server, disk)
+            after, memory = server.usage()
+            self._finish(workload, server, files)
         return {"round": seed, "value": value, "ops": requests,
                 "cpu_seconds": round(after - before, 3),
                 "cpu_us_per_op": round((after - before) * 1e6 / requests, 3),
