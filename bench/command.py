@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 
 # What can go wrong with one of them, and concerns one measurement alone.
 FAILURES = (OSError, RuntimeError, ValueError, KeyError)
@@ -47,3 +48,17 @@ def run(*command, patience=300, stuck=None, cwd=None, statuses=(0,)):
         raise RuntimeError(f"{_shown(command)}: status "
                            f"{process.returncode}: {text}")
     return output
+
+
+def unmount(place, patience=300, stuck=None):
+    """umount(8), again while somebody has something open there: whoever looks at
+    all mounts or devices does so for a moment."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            run("umount", place, patience=patience, stuck=stuck)
+            return
+        except RuntimeError as error:
+            if "busy" not in str(error) or time.monotonic() > deadline:
+                raise
+        time.sleep(0.05)

@@ -7,7 +7,7 @@ from command import run
 from datasets import MIB
 
 # Beyond the time that it was given, for whatever it finishes after that.
-PATIENCE = 60
+PATIENCE = 300
 
 
 class Job:

@@ -9,13 +9,13 @@ import os
 import stat
 import time
 
-from command import FAILURES, run, say
+from command import FAILURES, run, say, unmount
 from datasets import MIB
 
 NEEDS = ("losetup", "mkfs.ext4", "mount", "tar")
 ROOTS = ("usr/include", "usr/share", "usr/lib")
 LARGEST = 4 * MIB               # bigger files would be most of the bytes
-PATIENCE = 120                  # seconds that one step may take
+PATIENCE = 300                  # seconds that one step may take
 
 
 def list_tree(limit):
@@ -82,7 +82,7 @@ class Install:
 
     def _unmount(self):
         if self.mounted:
-            self._step("umount", self.place)
+            unmount(self.place, PATIENCE, self.stuck)
             self.mounted = False
 
     def _all(self, archive):

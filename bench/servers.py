@@ -12,9 +12,9 @@ import signal
 import subprocess
 import time
 
-from command import FAILURES, run, say
+from command import FAILURES, run, say, unmount
 
-PATIENCE = 60                   # seconds until a server counts as hung
+PATIENCE = 300                  # seconds until a server counts as hung
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -169,7 +169,7 @@ class Server:
 
     def shut_down(self):
         """Tells it to end."""
-        run("umount", self.place, patience=PATIENCE, stuck=self.abort)
+        unmount(self.place, PATIENCE, self.abort)
 
     def abort(self):
         """Nobody waits for an answer any longer.  A server that ends can have

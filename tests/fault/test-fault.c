@@ -35,7 +35,7 @@
 #define BASE_SIZE  (5000 * KIB)
 #define TOP        "top.qed"
 #define QEMU_SHARE 40			/* of the runs */
-#define STUCK      120			/* seconds for one run */
+#define STUCK      300			/* seconds for one run */
 
 enum kind { OPEN, READ, WRITE, ZERO, RESERVE, FLUSH, CLEAN, CLOSE };
 

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define STUCK 120			/* seconds for one run */
+#define STUCK 300			/* seconds for one run */
 
 static void hear(void *opaque, enum qed_log_level level, const char *message)
 {

@@ -234,12 +234,12 @@ mount_qed() (
 	realpath -m "$image" >"$state/image"
 	cleanup drop_qed "$dir"
 	# The connection first: it is what a daemon that hangs is ended by.
-	if ! "$WAITFOR" mount "$dir" "$runner" 60 >"$state/connection"; then
+	if ! "$WAITFOR" mount "$dir" "$runner" 300 >"$state/connection"; then
 		rm -f "$state/connection"
 		cat "$state/log" >&2
 		fail "qedfs did not mount $image on $dir"
 	fi
-	"$WAITFOR" file "$state/pidfile" "$runner" 60 || {
+	"$WAITFOR" file "$state/pidfile" "$runner" 300 || {
 		cat "$state/log" >&2
 		fail "qedfs did not get ready for $image on $dir"
 	}
@@ -259,7 +259,7 @@ limited() (
 await_qed() (
 	dir=$1
 	state=$(mount_state "$dir")
-	if ! "$WAITFOR" exit "$(cat "$state/runner")" 60; then
+	if ! "$WAITFOR" exit "$(cat "$state/runner")" 300; then
 		kill -KILL "$(cat "$state/pid")" 2>/dev/null || :
 		touch "$state/ended"
 		fail "the daemon of $dir did not end"
@@ -290,7 +290,7 @@ expect_log() (
 # umount_qed DIR: unmounts and waits for the daemon's end, which must be clean
 umount_qed() (
 	dir=$1
-	limited 120 unmount "$dir" || {
+	limited 300 unmount "$dir" || {
 		abort_fuse "$(mount_state "$dir")"
 		fail "umount $dir failed"
 	}
@@ -302,7 +302,7 @@ umount_qed() (
 bury_qed() (
 	dir=$1
 	state=$(mount_state "$dir")
-	"$WAITFOR" exit "$(cat "$state/runner")" 60 ||
+	"$WAITFOR" exit "$(cat "$state/runner")" 300 ||
 		fail "the daemon of $dir survived SIGKILL"
 	unmount "$dir"
 	touch "$state/ended"
@@ -319,7 +319,7 @@ kill_qed() {
 # locks until the kernel has ended its io_uring, which may be later.
 released() {
 	for image; do
-		"$WAITFOR" unlocked "$image" 60 || fail "$image is still locked"
+		"$WAITFOR" unlocked "$image" 300 || fail "$image is still locked"
 	done
 }
 
@@ -347,7 +347,7 @@ qedfs_refuses() {
 	pattern=$1
 	shift
 	status=0
-	timeout 60 "$QEDFS" "$@" >"$TMP/out" 2>"$TMP/err" </dev/null ||
+	timeout 300 "$QEDFS" "$@" >"$TMP/out" 2>"$TMP/err" </dev/null ||
 		status=$?
 	[ "$status" -eq 1 ] || {
 		cat "$TMP/err" >&2
@@ -363,7 +363,7 @@ qedfs_refuses() {
 # all mounts or devices does so for a moment
 unmount() {
 	# shellcheck disable=SC2016 # for the inner shell
-	"$WAITFOR" success 60 sh -c 'umount "$1" 2>"$TMP/.umount"' sh "$1" ||
+	"$WAITFOR" success 300 sh -c 'umount "$1" 2>"$TMP/.umount"' sh "$1" ||
 		fail "$(cat "$TMP/.umount")"
 }
 
@@ -393,7 +393,7 @@ detach_loop() (
 	number=$(cat "$block/diskseq")
 	losetup --detach "$1"
 	# shellcheck disable=SC2016 # for the inner shell
-	"$WAITFOR" success 60 sh -c '
+	"$WAITFOR" success 300 sh -c '
 		[ ! -e "$1/loop" ] || [ "$(cat "$1/diskseq")" != "$2" ]' \
 		sh "$block" "$number" || fail "$1 is not detached"
 )
@@ -495,7 +495,7 @@ need_check_set() {
 
 # ---- the time limit: last, as the watchdog needs the functions above ----
 
-limit=${TEST_TIMEOUT:-600}	# what scripts/run-test allows; 0: no limit
+limit=${TEST_TIMEOUT:-1800}	# what scripts/run-test allows; 0: no limit
 limit=$((limit > 60 ? limit - 60 : limit > 0 ? limit : 86400))
 (watch_over "$limit") </dev/null >/dev/null 2>&1 &
 watchdog=$!

@@ -140,7 +140,7 @@ refusals() {
 	qemu-img rebase -u -f qed -b alias.qed -F qed one.qed
 	qedfs_refuses 'alias\.qed.*contains itself' one.qed mnt
 	for image in one.qed two.qed; do
-		limited 20 "$QEDIMG" info "$image" >/dev/null ||
+		limited 300 "$QEDIMG" info "$image" >/dev/null ||
 			fail "qedimg info $image"
 	done
 

@@ -79,7 +79,7 @@ refused() {
 	rm -rf ../before
 	cp -a . ../before
 	status=0
-	timeout 60 "$QEDIMG" commit "$@" >../out 2>../err </dev/null || status=$?
+	timeout 300 "$QEDIMG" commit "$@" >../out 2>../err </dev/null || status=$?
 	[ "$status" -eq 1 ] || fail "commit $*: status $status, not 1"
 	[ ! -s ../out ] || fail "commit $*: prints $(cat ../out)"
 	grep -qF -e "$text" ../err || fail "commit $*: no '$text': $(cat ../err)"
@@ -340,7 +340,7 @@ qemu_do top.qed qed 'write -P 3 40T 1M' 'write -P 4 70368744177152 512' \
 	'write -z 5T 1G'
 qemu_do base.qed qed 'write -P 9 5T 64k'
 cp top.qed ../before.qed
-limited 60 "$QEDIMG" commit -q top.qed || fail "commit of 64 TiB"
+limited 300 "$QEDIMG" commit -q top.qed || fail "commit of 64 TiB"
 is_empty top.qed
 receiver_ok base.qed
 "$QEDIMG" rebase -u -q -b '' top.qed
@@ -350,7 +350,7 @@ qemu_do base.qed qed 'read -P 3 40T 1M' 'read -P 4 70368744177152 512' \
 truncate -s 4T base.raw
 qemu-img create -q -f qed -b base.raw -F raw top.qed 7T
 qemu_do top.qed qed 'write -P 3 6T 1M' 'write -z 1T 1G'
-limited 60 "$QEDIMG" commit -q top.qed || fail "commit to a sparse file"
+limited 300 "$QEDIMG" commit -q top.qed || fail "commit to a sparse file"
 [ "$(stat -c %s base.raw)" -eq 7696581394432 ] || fail "base.raw did not grow"
 [ "$(stat -c %b base.raw)" -le 2100 ] || fail "base.raw is not sparse"
 qemu_do base.raw raw 'read -P 3 6T 1M'

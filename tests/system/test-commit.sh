@@ -30,7 +30,7 @@ mount_qed timed.qed mnt -o commit=1
 write_page never/never.raw
 write_page mnt/timed.raw
 # shellcheck disable=SC2016 # for the inner shell
-"$WAITFOR" until timed.qed "$(mount_pid mnt)" 60 sh -c '
+"$WAITFOR" until timed.qed "$(mount_pid mnt)" 300 sh -c '
 	le() { od -An --endian=little -t u8 -j "$2" -N 8 "$1"; }
 	[ "$(le "$1" "$(le "$1" 40 | tr -d " ")")" -ne 0 ] &&
 		[ "$(($(le "$1" 16) & 2))" -eq 0 ]' sh timed.qed ||

@@ -51,7 +51,7 @@ in_bash() {
 
 # in_zsh LINE WORD…
 in_zsh() {
-	timeout 60 zsh -f zsh.sh "$TOP_SRCDIR/completions/zsh" "$@" >zsh.txt ||
+	timeout 300 zsh -f zsh.sh "$TOP_SRCDIR/completions/zsh" "$@" >zsh.txt ||
 		fail "zsh: not all of '$*' in: $(cat zsh.txt)"
 }
 

@@ -233,7 +233,7 @@ for signal in INT TERM; do
 			exec 3>feed
 			head -c 4M big.raw >&3
 			kill -s $signal $pid
-			"$WAITFOR" exit $pid 60 || {
+			"$WAITFOR" exit $pid 300 || {
 				exec 3>&-
 				fail "$signal does not stop it"
 			}
@@ -264,7 +264,7 @@ for signal in INT TERM KILL; do
 		exec 3>feed
 		head -c 8M big.raw >&3
 		kill -s $signal $pid
-		"$WAITFOR" exit $pid 60 || {
+		"$WAITFOR" exit $pid 300 || {
 			exec 3>&-
 			fail "-n: $signal does not stop it"
 		}
@@ -368,7 +368,7 @@ feeding
 for signal in STOP INT TERM CONT; do
 	kill -s $signal $pid
 done
-"$WAITFOR" exit $pid 60 || fail "two signals do not end it"
+"$WAITFOR" exit $pid 300 || fail "two signals do not end it"
 exec 3>&-
 status=0
 wait $pid 2>../killed || status=$?

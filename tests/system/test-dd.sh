@@ -162,13 +162,13 @@ done
 qemu-img create -q -f qed huge.qed 64T
 qemu_do huge.qed qed 'write -P 7 40T 1M' 'write -P 8 70368744112128 64k'
 for output in raw qed; do
-	timeout 20 "$QEDIMG" dd -O $output bs=1M skip=41943039 count=3 \
+	timeout 300 "$QEDIMG" dd -O $output bs=1M skip=41943039 count=3 \
 		if=huge.qed of=ours || fail "dd of 64T: status $?"
 	qemu_do ours $output length 'read -P 0 0 1M' 'read -P 7 1M 1M' \
 		'read -P 0 2M 1M'
 	[ "$(qemu-img info --output=json -f $output ours |
 		jq '."virtual-size"')" -eq 3145728 ] || fail "dd of 64T: its size"
-	timeout 20 "$QEDIMG" dd -O $output bs=64k skip=1073741823 \
+	timeout 300 "$QEDIMG" dd -O $output bs=64k skip=1073741823 \
 		if=huge.qed of=ours || fail "the end of 64T: status $?"
 	qemu_do ours $output 'read -P 8 0 64k'
 done

@@ -75,7 +75,7 @@ both -p 0 $((24 << 20))
 sync mnt/plain.raw
 # They are punched after the flush, then free.
 # shellcheck disable=SC2016 # for the inner shell
-"$WAITFOR" until plain.qed "$(mount_pid mnt)" 60 sh -c \
+"$WAITFOR" until plain.qed "$(mount_pid mnt)" 300 sh -c \
 	'[ "$(du -k "$1" | cut -f 1)" -le "$2" ]' sh plain.qed \
 	$((before - 15 * 1024)) || fail "what was discarded is not given back"
 length=$(stat -c %s plain.qed)

@@ -79,7 +79,7 @@ broken_host() {
 # ends_badly DIR: the daemon of an unmounted DIR says so by its status
 ends_badly() {
 	state=$(mount_state "$1")
-	"$WAITFOR" exit "$(cat "$state/runner")" 60 ||
+	"$WAITFOR" exit "$(cat "$state/runner")" 300 ||
 		fail "the daemon of $1 did not end"
 	touch "$state/ended"
 	[ "$(cat "$state/status")" -ne 0 ] ||
@@ -119,7 +119,7 @@ for engine in auto threads; do
 	cmp -n $((16 * MIB)) $disk twin || fail "what was synced is lost"
 	result "65536 0 0" $disk $((64 * MIB)) 65536 direct
 	unmount mnt
-	"$WAITFOR" exit "$(cat "$(mount_state "$PWD/mnt")/runner")" 60 ||
+	"$WAITFOR" exit "$(cat "$(mount_state "$PWD/mnt")/runner")" 300 ||
 		fail "the daemon did not end"
 	touch "$(mount_state "$PWD/mnt")/ended"
 	qemu-img check -q -f qed host/a.qed || [ $? -eq 3 ] ||

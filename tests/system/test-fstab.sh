@@ -40,7 +40,7 @@ daemon_of() {
 }
 
 ended() {
-	"$WAITFOR" exit "$1" 60 || fail "the daemon did not end"
+	"$WAITFOR" exit "$1" 300 || fail "the daemon did not end"
 }
 
 cleanup umount_from "$TMP/disk"

@@ -68,7 +68,7 @@ refused() {
 	text=$1
 	shift
 	status=0
-	timeout 60 "$QEDIMG" "$@" >"$TMP/out" 2>"$TMP/err" || status=$?
+	timeout 300 "$QEDIMG" "$@" >"$TMP/out" 2>"$TMP/err" || status=$?
 	[ "$status" -eq 1 ] || fail "qedimg $*: status $status, not 1"
 	[ ! -s "$TMP/out" ] || fail "qedimg $*: prints $(cat "$TMP/out")"
 	grep -qF -e "$text" "$TMP/err" ||
@@ -181,7 +181,7 @@ done
 dd if=part.$i of=alias.qed bs=$big seek=1 conv=notrunc status=none
 dd if=part.$i of=alias.qed bs=$big seek=17 conv=notrunc status=none
 rm part.$i
-timeout 60 "$QEDIMG" info --output=json alias.qed >ours ||
+timeout 300 "$QEDIMG" info --output=json alias.qed >ours ||
 	fail "an L1 table with aliases"
 # One L1 entry is right; no L2 entry is.
 [ "$(jq '."format-specific".data."damaged-entries"' ours)" -eq \
@@ -193,14 +193,14 @@ l1=$(get_le 64 holes.qed 40)
 for i in 1 2 3 4 5 6 7 8; do
 	put_le 64 holes.qed $((l1 + i * 8)) $((i << 40))
 done
-timeout 60 "$QEDIMG" info --output=json holes.qed >ours ||
+timeout 300 "$QEDIMG" info --output=json holes.qed >ours ||
 	fail "tables of holes"
 [ "$(jq '."format-specific".data."l2-tables"' ours)" -eq 8 ] ||
 	fail "tables of holes: $(cat ours)"
 # A file of more clusters than there could be bits for in memory.
 qemu-img create -q -f qed -o cluster_size=4096,table_size=16 huge.qed 1G
 truncate -s 15T huge.qed
-timeout 60 "$QEDIMG" info --output=json huge.qed >ours ||
+timeout 300 "$QEDIMG" info --output=json huge.qed >ours ||
 	fail "a file of many clusters"
 [ "$(jq '."format-specific".data."leaked-clusters"' ours)" -eq \
 	$(((15 << 40) / 4096 - 17)) ] || fail "leaks of a huge file: $(cat ours)"

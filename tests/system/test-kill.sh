@@ -65,7 +65,7 @@ start() {
 # ledger_kill OPTIONS
 ledger_kill() {
 	mount_qed disk.qed mnt -o "$1"
-	limited 120 "$ledger" run mnt/disk.raw ledger $((seed + nth)) \
+	limited 300 "$ledger" run mnt/disk.raw ledger $((seed + nth)) \
 		"$(mount_pid mnt)" $((1 + $(random 1200))) ||
 		fail "seed $seed, kill $nth: the writers failed"
 	bury_qed mnt
@@ -100,7 +100,7 @@ ledger_kills() {
 
 # fio_on_disk OPTION…
 fio_on_disk() {
-	limited 120 fio --name=kill --filename=mnt/disk.raw --rw=randwrite \
+	limited 300 fio --name=kill --filename=mnt/disk.raw --rw=randwrite \
 		--bsrange=4k-64k --bs_unaligned=0 --size=64m \
 		--ioengine=psync --direct=1 --sync=1 --verify=crc32c \
 		--verify_fatal=1 --randseed=$((seed + nth)) "$@" >fio.out 2>&1

@@ -38,7 +38,7 @@ mount_timed() {
 	pid=$(cat pid)
 	say "$1: mounted after $(cut -d ' ' -f 2 took) ms"
 	unmount mnt
-	"$WAITFOR" exit "$pid" 60 || fail "the daemon did not end"
+	"$WAITFOR" exit "$pid" 300 || fail "the daemon did not end"
 	mount_qed big.qed mnt
 	[ "$(stat -c %s mnt/big.raw)" -eq $size ] || fail "not $size bytes"
 }
@@ -102,7 +102,7 @@ expected_map() {
 
 check_map() {
 	begin=$(now_ms)
-	limited 60 "$FILEOP" map mnt/big.raw >seen.map ||
+	limited 300 "$FILEOP" map mnt/big.raw >seen.map ||
 		fail "no map of the disk within 60 s"
 	say "$1: data and holes mapped after $(($(now_ms) - begin)) ms"
 }

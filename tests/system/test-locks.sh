@@ -83,14 +83,14 @@ hold_by_daemon() {
 
 release_daemon() {
 	kill -TERM "$holder"
-	"$WAITFOR" exit "$holder" 60 || fail "qemu-storage-daemon goes on"
+	"$WAITFOR" exit "$holder" 300 || fail "qemu-storage-daemon goes on"
 	rm -f holder
 }
 
 end_holder() {
 	[ -e "$TMP/holder" ] || return 0
 	! kill -TERM "$(cat "$TMP/holder")" 2>/dev/null ||
-		"$WAITFOR" exit "$(cat "$TMP/holder")" 60
+		"$WAITFOR" exit "$(cat "$TMP/holder")" 300
 }
 cleanup end_holder
 

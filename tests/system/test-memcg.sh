@@ -107,7 +107,7 @@ mount "$device" fs
 tar -xf tree.tar -C fs
 sync
 tar -df tree.tar -C fs
-"$WAITFOR" success 60 umount fs
+"$WAITFOR" success 300 umount fs
 e2fsck -fn "$device"
 END
 
@@ -118,7 +118,7 @@ mount "$device" fs
 rm -r fs/usr
 sync
 fstrim -v fs
-"$WAITFOR" success 60 umount fs
+"$WAITFOR" success 300 umount fs
 e2fsck -fn "$device"
 END
 
@@ -138,7 +138,7 @@ break_deadlock() {
 	abort_fuse "$(mount_state mnt)"
 	while read -r pid; do
 		[ "$pid" = "$(mount_pid mnt)" ] || kill -KILL "$pid"
-		"$WAITFOR" exit "$pid" 30 || :
+		"$WAITFOR" exit "$pid" 300 || :
 	done <"$group/cgroup.procs"
 }
 

@@ -176,7 +176,7 @@ detached() {
 	[ "$(ps -o sid= -p "$pid" | tr -d ' ')" != "$(ps -o sid= -p $$ |
 		tr -d ' ')" ] || fail "the daemon is in our session"
 	unmount mnt
-	"$WAITFOR" exit "$pid" 60 || fail "the daemon did not end"
+	"$WAITFOR" exit "$pid" 300 || fail "the daemon did not end"
 	[ ! -e pid ] || fail "the pidfile is still there"
 	image_clean disk.qed
 
@@ -188,7 +188,7 @@ detached() {
 	same_bytes mnt/disk.raw data.raw
 	pid=$(cat pid)
 	fusermount3 -u mnt
-	"$WAITFOR" exit "$pid" 60 || fail "the daemon did not end"
+	"$WAITFOR" exit "$pid" 300 || fail "the daemon did not end"
 }
 
 # Two mounts of one image: readers may share it, a writer may not.

@@ -22,7 +22,7 @@ refused() {
 	file=$2
 	shift 2
 	status=0
-	timeout 60 "$QEDIMG" "$@" >"$TMP/out" 2>"$TMP/err" </dev/null ||
+	timeout 300 "$QEDIMG" "$@" >"$TMP/out" 2>"$TMP/err" </dev/null ||
 		status=$?
 	[ "$status" -eq 1 ] || fail "qedimg $*: status $status, not 1"
 	[ ! -s "$TMP/out" ] || fail "qedimg $*: prints $(cat "$TMP/out")"
@@ -354,7 +354,7 @@ same_bytes dirty.qed dirty.copy
 mkfifo fifo
 for backing in missing fifo; do
 	qemu-img create -q -u -f qed -b "$backing" -F raw q.qed 1M
-	timeout 60 "$QEDIMG" info q.qed >out.txt || fail "info over $backing"
+	timeout 300 "$QEDIMG" info q.qed >out.txt || fail "info over $backing"
 	grep -qx "backing file: $backing" out.txt || fail "info over $backing"
 	same_info q.qed
 done
@@ -436,7 +436,7 @@ for foreign in text zero.raw other.qcow2 near.qed; do
 		esac
 		status=0
 		# shellcheck disable=SC2086 # words
-		timeout 60 "$QEDIMG" ${words%%/*} "$@" >../out 2>../err \
+		timeout 300 "$QEDIMG" ${words%%/*} "$@" >../out 2>../err \
 			</dev/null || status=$?
 		case $words,$status in
 		check*,63 | *,1) ;;

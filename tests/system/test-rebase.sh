@@ -55,7 +55,7 @@ refused() {
 	for image; do :; done
 	[ ! -f "$image" ] || cp "$image" before.img
 	status=0
-	timeout 60 "$QEDIMG" rebase "$@" >out 2>err </dev/null || status=$?
+	timeout 300 "$QEDIMG" rebase "$@" >out 2>err </dev/null || status=$?
 	[ "$status" -eq 1 ] || fail "rebase $*: status $status, not 1"
 	[ ! -s out ] || fail "rebase $*: prints $(cat out)"
 	grep -qF -e "$text" err || fail "rebase $*: no '$text': $(cat err)"
@@ -204,10 +204,10 @@ done
 qemu_do low1.qed qed 'write -P 3 40T 1M' 'write -P 6 1T 64k'
 qemu_do low2.qed qed 'write -P 4 70368744177152 512' 'write -P 6 1T 64k'
 for backing in low1 low2; do
-	limited 60 "$QEDIMG" rebase -b $backing.qed -F qed big.qed ||
+	limited 300 "$QEDIMG" rebase -b $backing.qed -F qed big.qed ||
 		fail "rebase of a sparse image of 64 TiB"
 done
-limited 60 "$QEDIMG" rebase -b '' big.qed || fail "flattening 64 TiB"
+limited 300 "$QEDIMG" rebase -b '' big.qed || fail "flattening 64 TiB"
 image_clean big.qed
 qemu-img create -q -f qed empty.qed 64T
 "$QEDIMG" compare -q big.qed empty.qed || fail "64 TiB are not zero"

@@ -13,7 +13,7 @@ cd "$TMP"
 
 # resize ARG…: qedimg resize succeeds
 resize() {
-	timeout 100 "$QEDIMG" resize "$@" >out 2>err </dev/null ||
+	timeout 300 "$QEDIMG" resize "$@" >out 2>err </dev/null ||
 		fail "$label: resize $*: $(cat err)"
 }
 
@@ -22,7 +22,7 @@ refused() {
 	text=$1
 	shift
 	status=0
-	timeout 100 "$QEDIMG" resize "$@" >out 2>err </dev/null || status=$?
+	timeout 300 "$QEDIMG" resize "$@" >out 2>err </dev/null || status=$?
 	[ "$status" -eq 1 ] || fail "$label: resize $*: status $status, not 1"
 	[ ! -s out ] || fail "$label: resize $*: prints $(cat out)"
 	grep -qF -e "$text" err || fail "$label: no '$text' in: $(cat err)"
@@ -338,7 +338,7 @@ qemu-img create -q -f qed x.qed 10M
 mkfifo fifo ready
 qemu-io -f qed x.qed <fifo >ready &
 peer=$!
-cleanup "$WAITFOR" exit "$peer" 30
+cleanup "$WAITFOR" exit "$peer" 300
 exec 3>fifo 4<ready
 echo 'read 0 512' >&3
 read -r line <&4

@@ -251,7 +251,7 @@ questions() {
 await_lines() {
 	log=$(mount_log mnt)
 	# shellcheck disable=SC2016 # for the inner shell
-	"$WAITFOR" until "$log" "$(mount_pid mnt)" 60 \
+	"$WAITFOR" until "$log" "$(mount_pid mnt)" 300 \
 		sh -c '[ "$(wc -l <"$1")" -ge "$2" ]' sh "$log" "$1" ||
 		fail "SIGUSR1: not $1 lines in the log: $(cat "$log")"
 }
@@ -317,14 +317,14 @@ to_syslog() {
 		"$1" dev/log >>syslog &
 		sink=$!
 		trap 'kill $sink; ! mountpoint -q mnt || umount -l mnt' EXIT
-		"$WAITFOR" until syslog $sink 60 grep -q ready syslog
+		"$WAITFOR" until syslog $sink 300 grep -q ready syslog
 		mount --rbind dev /dev
 		"$QEDFS" -o "pidfile=$TMP/pid" disk.qed mnt 2>stderr
 		pid=$(cat pid)
 		kill -USR1 "$pid"
-		"$WAITFOR" until syslog $sink 60 grep -q requests= syslog
-		"$WAITFOR" success 60 umount mnt
-		"$WAITFOR" exit "$pid" 60
+		"$WAITFOR" until syslog $sink 300 grep -q requests= syslog
+		"$WAITFOR" success 300 umount mnt
+		"$WAITFOR" exit "$pid" 300
 	END
 	unshare --mount --propagation private \
 		sh detached.sh "$(built tests/system/logsink)" ||

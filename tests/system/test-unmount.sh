@@ -95,9 +95,9 @@ if [ -c /dev/loop-control ]; then
 	kill -s KILL "$(mount_pid mnt)"
 	thaw host
 	state=$(mount_state mnt)
-	"$WAITFOR" exit "$(cat "$state/runner")" 60 ||
+	"$WAITFOR" exit "$(cat "$state/runner")" 300 ||
 		fail "the daemon hangs after SIGKILL"
-	"$WAITFOR" exit "$child" 60 || fail "its child hangs"
+	"$WAITFOR" exit "$child" 300 || fail "its child hangs"
 	touch "$state/ended"
 	! is_mounted mnt || fail "mnt is still mounted"
 	umount_from host

@@ -202,6 +202,6 @@ int main(void)
 		cmocka_unit_test(given_up),
 	};
 
-	calls_watchdog(120);
+	calls_watchdog(300);
 	return cmocka_run_group_tests(tests, setup, remove_file);
 }

@@ -358,7 +358,7 @@ int main(void)
 		cmocka_unit_test(counted),
 	};
 
-	calls_watchdog(60);
+	calls_watchdog(300);
 	if (syscall(SYS_CACHESTAT, -1, NULL, NULL, 0) < 0 && errno == ENOSYS) {
 		printf("skipped: this kernel does not say what it has cached\n");
 		return 77;

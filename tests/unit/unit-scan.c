@@ -338,6 +338,6 @@ int main(void)
 		SCAN_TEST(one_bad_table_costs_no_other),
 	};
 
-	calls_watchdog(120);
+	calls_watchdog(300);
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
