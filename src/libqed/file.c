@@ -24,17 +24,20 @@
 
 #define WRITE_BEHIND (UINT64_C(16) << 20)
 
-/* Of a kernel (6.5) that may be newer than the headers. */
+/*
+ * Of a kernel (6.5) that may be newer than the headers.  Which headers have the
+ * structures differs: glibc's, the kernel's, both or neither.
+ */
 #ifndef SYS_cachestat
 #define SYS_cachestat 451
-struct cachestat_range {
+#endif
+struct cached_range {
 	uint64_t off, len;
 };
-struct cachestat {
+struct cached_pages {
 	uint64_t nr_cache, nr_dirty, nr_writeback, nr_evicted,
 		nr_recently_evicted;
 };
-#endif
 
 enum { GROW_UNKNOWN, GROW_BY_FALLOCATE, GROW_BY_TRUNCATE };
 
@@ -443,8 +446,8 @@ static bool reaches(struct qed_file *file, uint64_t end)
 static bool has_pages(struct qed_file *file, uint64_t file_off, uint64_t len)
 {
 	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
-	struct cachestat_range range = { .off = file_off, .len = len };
-	struct cachestat stat;
+	struct cached_range range = { .off = file_off, .len = len };
+	struct cached_pages stat;
 
 	return syscall(SYS_cachestat, file->fd, &range, &stat, 0) == 0 &&
 	       stat.nr_cache == (file_off + len - 1) / page - file_off / page + 1;
