@@ -95,7 +95,7 @@ static void held_bytes(int fd, char held[BYTES])
 			   "lock: %*s OFDLCK ADVISORY %7s %*s %*s %ld %ld",
 			   type, &first, &last) != 3)
 			continue;
-		assert_in_range(last, first, BYTES - 1);
+		assert_true(0 <= first && first <= last && last < BYTES);
 		memset(held + first, type[0] == 'R' ? 'r' : 'W',
 		       (size_t)(last - first + 1));
 	}
@@ -471,7 +471,7 @@ static void two_writers_never_both_win(void **state)
 			assert_int_equal(read(report[0], &c, 1), 1);
 			wins += c == 'W';
 		}
-		assert_in_range(wins, 0, 1);
+		assert_true(wins <= 1);
 		for (int i = 0; i < 2; i++) {
 			kill(pid[i], SIGKILL);
 			waitpid(pid[i], NULL, 0);
