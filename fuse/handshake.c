@@ -105,6 +105,4 @@ void qedfs_handshake(struct fuse_session *session, bool *granted)
 			!answer_with_flag(session, &request, granted)))
 		fuse_session_process_buf(session, &request);
 	free(request.mem);
-	qedfs_log(QED_LOG_DEBUG, "extended attributes: %s",
-		  *granted ? "on" : "off, they would slow writes down");
 }

@@ -4,6 +4,8 @@ bin_PROGRAMS += %D%/qedfs
 %C%_qedfs_SOURCES = \
 	%D%/disk.c \
 	%D%/disk.h \
+	%D%/features.c \
+	%D%/features.h \
 	%D%/handshake.c \
 	%D%/handshake.h \
 	%D%/io.c \

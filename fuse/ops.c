@@ -7,6 +7,7 @@
 #include <config.h>
 
 #include "ops.h"
+#include "features.h"
 #include "handshake.h"
 #include "log.h"
 #include "stats.h"
@@ -32,30 +33,6 @@ static struct qedfs_mount *mount_of(fuse_req_t req)
 }
 
 /*
- * Since libfuse 3.17 there are 64 bits of capabilities; what is put into the
- * older fields is ignored (3.18).
- */
-#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 17)
-#define CAPABLE capable_ext
-#define WANT    want_ext
-#else
-#define CAPABLE capable
-#define WANT    want
-#endif
-
-static void want(struct fuse_conn_info *conn, uint64_t wanted,
-		 uint64_t unwanted)
-{
-	conn->WANT |= conn->CAPABLE & wanted;
-	conn->WANT &= ~unwanted;
-}
-
-static bool is_wanted(const struct fuse_conn_info *conn, uint64_t capability)
-{
-	return conn->WANT & capability;
-}
-
-/*
  * Large reads are spliced (io.c).  Writes are not: with that, every request
  * comes through a pipe, which costs the small ones more than the large ones
  * gain.  Without atomic O_TRUNC the kernel sends that flag as a separate
@@ -75,8 +52,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 		wanted |= FUSE_CAP_WRITEBACK_CACHE;
 	else
 		unwanted |= FUSE_CAP_WRITEBACK_CACHE;
-	want(conn, wanted, unwanted);
-	mount->xattrs = is_wanted(conn, QEDFS_CAP_KILLPRIV_V2);
+	qedfs_features_choose(conn, wanted, unwanted);
+	mount->xattrs = qedfs_features_has(conn, QEDFS_CAP_KILLPRIV_V2);
 	conn->max_write = QEDFS_IO_MAX;
 	conn->max_read = QEDFS_READ_MAX;
 	conn->max_background = MAX_BACKGROUND;

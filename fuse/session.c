@@ -280,6 +280,10 @@ int qedfs_session_come_up(struct qedfs_session *session)
 	int ret = qedfs_place_ping(&session->place);
 
 	if (!ret)
+		qedfs_log(QED_LOG_DEBUG, "extended attributes: %s",
+			  session->mount.xattrs ?
+				  "on" : "off, they would slow writes down");
+	if (!ret)
 		ret = correct_root_size(session);
 	if (!ret)
 		set_readahead(session);
