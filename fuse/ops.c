@@ -58,7 +58,8 @@ static void op_init(void *userdata, struct fuse_conn_info *conn)
 	conn->max_read = QEDFS_READ_MAX;
 	conn->max_background = MAX_BACKGROUND;
 	conn->congestion_threshold = MAX_BACKGROUND * 3 / 4;
-	mount->seek.can_sync = conn->proto_minor >= MINOR_WITH_TRUE_WRITEBACK;
+	mount->seek.can_sync = !mount->uring &&
+			       conn->proto_minor >= MINOR_WITH_TRUE_WRITEBACK;
 }
 
 /*

@@ -43,7 +43,8 @@ static const char help_text[] =
 	"  -o nowriteback      do not let the kernel delay writes\n"
 	"  -o readahead=SIZE   how far the kernel reads ahead in the file\n"
 	"  -o max_threads=N    threads that take requests; default 4 to 12\n"
-	"  -o uring            take the kernel's requests by io_uring\n"
+	"  -o uring            take the kernel's requests by io_uring (experimental);\n"
+	"                      implies nowriteback\n"
 	"  -o discard=off      refuse to punch holes; zeroing still works\n"
 	"  -o detect_zeroes    store no clusters that are written as zeroes\n"
 	"  -o uid=N, gid=N, umask=OCTAL\n"
@@ -541,6 +542,8 @@ int qedfs_options_parse(struct qedfs_options *options, int argc, char **argv)
 	}
 	if (options->no_backing)
 		options->read_only = true;
+	if (options->uring)
+		options->writeback = false;
 	return set_paths(options, argv[optind], argv[optind + 1]) ? 1 : -1;
 }
 

@@ -26,7 +26,8 @@ struct qedfs_options {
 	bool writeback;
 	bool discard;
 	bool detect_zeroes;
-	bool uring;			/* requests by io_uring */
+	bool uring;			/* requests by io_uring; no writeback
+					 * then, see seek.h */
 	uint64_t readahead;		/* bytes the kernel reads ahead; 0: its
 					 * own choice */
 	unsigned max_threads;		/* that take requests; 0: the default */

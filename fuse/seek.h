@@ -9,6 +9,12 @@
  * requests that workers serve).  Where that cannot be done everything counts as
  * data, which is always right.  Without a writer nothing is in the cache alone:
  * the kernel writes it out before it gives up a handle.
+ *
+ * Nor is it done where requests come by io_uring.  A ring has a fixed number of
+ * places, and a request keeps its own until it is answered: those that wait for
+ * the cache could have taken all of them when the cache's writes want one.  For
+ * the same reason there is no writeback cache then, with which much more is in
+ * the cache alone.
  */
 #ifndef QEDFS_SEEK_H
 #define QEDFS_SEEK_H

@@ -218,7 +218,7 @@ run_daemon() (
 )
 
 # mount_qed IMAGE DIR [OPTION…]: returns when the mount is up, and fails if it
-# does not come up; undone on exit
+# does not come up; undone on exit.  $QED_MOUNT_OPTIONS go before the others.
 mount_qed() (
 	image=$1
 	dir=$(realpath -ms "$2")
@@ -226,7 +226,8 @@ mount_qed() (
 	state=$(mount_state "$dir")
 	rm -rf "$state"
 	mkdir -p "$state"
-	run_daemon "$state" "$@" -o "pidfile=$state/pidfile" "$image" "$dir" \
+	run_daemon "$state" ${QED_MOUNT_OPTIONS:+-o "$QED_MOUNT_OPTIONS"} \
+		"$@" -o "pidfile=$state/pidfile" "$image" "$dir" \
 		</dev/null >/dev/null 2>&1 &
 	runner=$!
 	echo "$runner" >"$state/runner"

@@ -6,7 +6,7 @@
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 need_root
-requires pkg-config qemu-img "$QEDFS" "$QEDIMG" "$FILEOP"
+requires fio getfattr pkg-config qemu-img "$QEDFS" "$QEDIMG" "$FILEOP"
 
 cd "$TMP"
 mkdir mnt
@@ -28,6 +28,35 @@ work_on() {
 	umount_qed mnt
 	image_clean "$1.qed"
 	same_disk "$1.qed" flat
+}
+
+# Writes are passed on at once, and lseek waits for nothing, so that no request that
+# has a place in a ring waits for another one.
+no_waiting() {
+	printf 'no cache, no fsync' 1<>mnt/a.raw
+	writes=$(getfattr --absolute-names --only-values -n user.qedfs.writes \
+		mnt/a.raw)
+	[ "$writes" -eq 1 ] || fail "$writes writes when there was one"
+	exec 3<>mnt/a.raw
+	[ "$("$FILEOP" map mnt/a.raw)" = "data 0 67108864" ] ||
+		fail "a hole while there is a writer: $("$FILEOP" map mnt/a.raw)"
+	exec 3>&-
+	"$FILEOP" map mnt/a.raw | grep -q hole || fail "no hole without a writer"
+}
+
+# More requests of all kinds than a ring has places, for a while.
+crowd() {
+	timeout -k 5 60 fio --directory=mnt --filename=a.raw --size=32m \
+		--time_based --runtime=1500ms --bs=4k --randrepeat=0 \
+		--allow_file_create=0 --group_reporting --output=fio \
+		--name=direct --rw=randrw --direct=1 --ioengine=libaio \
+		--iodepth=64 --numjobs=2 \
+		--name=mapped --rw=randwrite --ioengine=mmap --fsync=500 \
+		--name=buffered --rw=randrw --ioengine=psync --numjobs=2 \
+		--fsync=50 || {
+		cat fio >&2
+		fail "requests of all kinds at the same time"
+	}
 }
 
 head -c $((8 << 20)) /dev/urandom >data
@@ -56,6 +85,7 @@ kernel_offers N
 mount_qed a.qed mnt -o uring
 cat mnt/a.raw >/dev/null
 expect_log mnt 'uring: requests come without io_uring'
+no_waiting
 work_on a
 [ -e $switch ] || exit 0
 kernel_offers Y
@@ -64,6 +94,8 @@ mount_qed a.qed mnt -o uring,io=threads
 cat mnt/a.raw >/dev/null
 rings=$(find "/proc/$(mount_pid mnt)/fd" -lname '*io_uring*' | wc -l)
 if [ "$rings" -eq 0 ]; then		# libfuse was built without
+	[ -z "${QED_URING-}" ] || fail "no io_uring: $(cat "$(mount_log mnt)")"
 	expect_log mnt 'uring: requests come without io_uring'
 fi
+crowd
 work_on a
