@@ -334,15 +334,15 @@ int qed_create_write_header(struct qed_file *file,
 			    const struct qed_header *header,
 			    const char *backing)
 {
-	uint8_t buf[QED_HEADER_BYTES + QED_BACKING_NAME_MAX];
-	size_t len = QED_HEADER_BYTES;
+	uint8_t buf[QED_CLUSTER_SIZE_MIN] = { 0 };
 
+	_Static_assert(sizeof(buf) > QED_HEADER_BYTES + QED_BACKING_NAME_MAX,
+		       "the name has room");
 	qed_header_encode(header, buf);
-	if (header->features & QED_FEATURE_BACKING_FILE) {
-		memcpy(buf + len, backing, header->backing_filename_size);
-		len += header->backing_filename_size;
-	}
-	return qed_file_write(file, buf, len, 0);
+	if (header->features & QED_FEATURE_BACKING_FILE)
+		memcpy(buf + QED_HEADER_BYTES, backing,
+		       header->backing_filename_size);
+	return qed_file_write(file, buf, sizeof(buf), 0);
 }
 
 int qed_create_write_empty(struct qed_newfile *newfile,

@@ -109,11 +109,8 @@ static bool try_share(struct qed_conversion *copy, uint64_t pos)
 
 	if (copy->options->flags & QED_CONVERT_OFFLOAD)
 		return true;
-	if (qed_file_clone(target->file, to, BLOCK, copy->source.file,
-			   file_off_at(&copy->source, pos)) < 0)
-		return false;
-	return target->probe_off == UINT64_MAX ||
-	       qed_file_zero(target->file, to, BLOCK) == 0;
+	return qed_file_clone(target->file, to, BLOCK, copy->source.file,
+			      file_off_at(&copy->source, pos)) == 0;
 }
 
 /* How much from `pos` on can be had without reading it. */

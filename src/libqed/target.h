@@ -31,8 +31,9 @@ struct qed_target {
 	bool in_turn;			/* all is written in the disk's order */
 	struct qed_file *file;		/* that may share space with a source, or
 					 * null */
-	uint64_t probe_off;		/* a place there that nobody needs yet, to
-					 * find out, or UINT64_MAX: any */
+	uint64_t probe_off;		/* a place there, of 4096 bytes, that is
+					 * written later whatever it has, to find
+					 * out, or UINT64_MAX: any */
 	uint64_t limit;			/* bytes of disk that fit */
 
 	/* private to the kinds of targets */
