@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
- * The n-th operation fails, or moves a part only; or the job is cancelled at its
- * n-th step.  Then the files are judged as they are, and, now and then, as a power
+ * The n-th operation fails, or moves a part only; or the host refuses to clone and to
+ * copy from the n-th time on; or the job is cancelled at its n-th step.  Then the files are judged as they are, and, now and then, as a power
  * cut right after the failure could leave them; and the job is run again.
  */
 #include "config.h"
@@ -25,8 +25,13 @@ static const struct mode {
 	{ "short", { FAKE_SHORT, 0, 1000 } },
 };
 
-static const char *const op_names[] = { "read", "write", "flush",
-					"punch", "grow", "size" };
+static const char *const op_names[] = { "read", "write", "flush", "punch",
+					"grow", "size", "clone", "copy" };
+
+static bool is_copy(const struct fake_record *record)
+{
+	return record->op == QED_OP_CLONE || record->op == QED_OP_COPY;
+}
 
 struct fault {
 	const struct subject *subject;
@@ -119,7 +124,7 @@ static bool left_ok(const struct fault *fault, struct trial *trial,
 
 	if (!result_ok(fault, trial, message))
 		return false;
-	if (trial->ret == 0 && !fault->tolerated)
+	if (trial->ret == 0 && (!fault->tolerated || is_copy(&fault->record)))
 		return judge_end(subject, false, message);
 	if (fault->n % CUT_SHARE == 0)
 		return cut_ok(subject, trial, fault->n, tally, message);
@@ -180,6 +185,67 @@ bool fail_each(const struct subject *subject, const struct limits *limits,
 				return false;
 			hit = fault.hit;
 		}
+	}
+	return true;
+}
+
+/* What hosts say that cannot do it, or not with these files. */
+static const int refusals[] = { EXDEV, EOPNOTSUPP, EINVAL, ENOSYS };
+
+struct refusal {
+	unsigned n;			/* the first that is refused */
+	int err;
+	bool torn;			/* the one before is cut short */
+	unsigned seen;			/* under the fake's lock */
+};
+
+static struct fake_verdict refuse(void *opaque, const struct fake_record *record)
+{
+	struct refusal *refusal = opaque;
+
+	if (!is_copy(record) || ++refusal->seen + refusal->torn < refusal->n)
+		return (struct fake_verdict){ FAKE_RUN, 0, 0 };
+	if (refusal->seen < refusal->n)
+		return (struct fake_verdict){ FAKE_SHORT, 0, 1000 };
+	return (struct fake_verdict){ FAKE_FAIL, -refusal->err, 0 };
+}
+
+/* It is read and written instead, and nobody can tell. */
+static bool refuse_from(const struct subject *subject, struct refusal *refusal,
+			char message[700])
+{
+	struct rng rng = { rng_mix(subject->seed) };
+	struct trial trial = { .decide = refuse, .opaque = refusal };
+	char text[700];
+	bool ok;
+
+	trial_run(subject, &trial, &rng);
+	trial_free(&trial);
+	if (trial.ret < 0)
+		ok = wrong(text, "it fails: %s (%s)", strerror(-trial.ret),
+			   trial.last_log);
+	else
+		ok = judge_end(subject, false, text);
+	return ok || wrong(message, "'%s' from copy %u on%s: %.500s",
+			   strerror(refusal->err), refusal->n,
+			   refusal->torn ? ", the last one short" : "", text);
+}
+
+bool refuse_copies(const struct subject *subject, const struct limits *limits,
+		   struct tally *tally, char message[700])
+{
+	const unsigned nrefusals = sizeof(refusals) / sizeof(*refusals);
+	unsigned choice = (unsigned)subject->seed;
+	unsigned n = first_of(subject, limits->stride, subject->ncopies);
+
+	for (; n <= subject->ncopies; n += limits->stride, choice++) {
+		struct refusal refusal = { .n = n,
+					   .err = refusals[choice % nrefusals],
+					   .torn = choice / nrefusals % 2 };
+
+		if (!refuse_from(subject, &refusal, message))
+			return false;
+		tally->failures++;
 	}
 	return true;
 }

@@ -73,7 +73,7 @@ struct subject {
 	struct snapshot files;		/* before it */
 	unsigned ndisks;
 	struct disk before[JOB_DISKS_MAX], after[JOB_DISKS_MAX];
-	unsigned nops, nsteps;		/* of an undisturbed run */
+	unsigned nops, ncopies, nsteps;	/* of an undisturbed run */
 };
 
 /* One run. */
@@ -136,6 +136,8 @@ bool explore_cuts(const struct subject *subject, struct trial *trial,
 		  char message[700]);
 bool fail_each(const struct subject *subject, const struct limits *limits,
 	       struct tally *tally, char message[700]);
+bool refuse_copies(const struct subject *subject, const struct limits *limits,
+		   struct tally *tally, char message[700]);
 bool fail_each_deed(const struct subject *subject, struct tally *tally,
 		    char message[700]);
 bool cancel_each(const struct subject *subject, const struct limits *limits,

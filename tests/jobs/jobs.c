@@ -114,6 +114,9 @@ static void count_ops(struct subject *subject, const struct trial *trial)
 	struct fake_record *const *records;
 
 	subject->nops = (unsigned)fake_records(trial->fake, &records);
+	for (unsigned i = 0; i < subject->nops; i++)
+		subject->ncopies += records[i]->op == QED_OP_CLONE ||
+				    records[i]->op == QED_OP_COPY;
 	subject->nsteps = trial->steps;
 }
 
@@ -185,6 +188,7 @@ static bool test_scene(const struct scene *scene, unsigned n,
 	ok = ok && judge_undisturbed(&subject, own.qemu, message) &&
 	     explore_cuts(&subject, &trial, &own, tally, message) &&
 	     fail_each(&subject, &own, tally, message) &&
+	     refuse_copies(&subject, &own, tally, message) &&
 	     fail_each_deed(&subject, tally, message) &&
 	     cancel_each(&subject, &own, tally, message);
 	if (!ok) {

@@ -32,6 +32,8 @@ static int kind_of(enum qed_op op)
 {
 	switch (op) {
 	case QED_OP_WRITE:
+	case QED_OP_CLONE:
+	case QED_OP_COPY:
 		return EVENT_WRITE;
 	case QED_OP_PUNCH:
 		return EVENT_PUNCH;
@@ -43,9 +45,6 @@ static int kind_of(enum qed_op op)
 		return EVENT_FLUSH;
 	case QED_OP_READ:
 		break;
-	case QED_OP_CLONE:
-	case QED_OP_COPY:
-		abort();		/* no job that is explored does these */
 	}
 	return -1;
 }
@@ -66,7 +65,7 @@ static void add_record(struct event_log *log, const struct fake_record *record,
 	event.kind = (enum event_kind)kind;
 	if (!event.completed)
 		event.completed = UINT64_MAX;
-	else if (kind == EVENT_WRITE)
+	else if (kind == EVENT_WRITE && record->op != QED_OP_CLONE)
 		event.len = (uint64_t)record->result;
 	event.metadata = kind == EVENT_WRITE && metadata &&
 			 metadata(opaque, event.file_off);

@@ -6,7 +6,8 @@
  * What had taken effect when a flush was handed in, which had ended at the time
  * of the cut, is on the disk.  Of what came later, and had been handed in, any
  * part may be: writes and punches by sectors, growth of the file with them or
- * alone.  Two writes to one sector keep their order: there is one page cache.
+ * alone.  Clones and copies count as writes of what their source had.  Two writes
+ * to one sector keep their order: there is one page cache.
  *
  * Everything aborts if memory is short.  Not thread-safe.
  */

@@ -14,9 +14,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define THREADS_MAX 16
 #define FILES_MAX   32
+#define BLOCK       4096u
 
 /* An attempt on its way. */
 struct attempt {
@@ -106,7 +108,51 @@ uint64_t fake_tick(struct fake *fake)
 
 static bool moves_bytes(enum qed_op op)
 {
-	return op == QED_OP_READ || op == QED_OP_WRITE;
+	return op == QED_OP_READ || op == QED_OP_WRITE || op == QED_OP_COPY;
+}
+
+/* What hosts ask of a clone, with blocks of the usual size. */
+static void check_clone(const struct qed_io *io)
+{
+	if ((io->file_off | io->from_off | io->len) % BLOCK == 0)
+		return;
+	fprintf(stderr, "fake engine: no host could clone %llu bytes at %llu "
+			"to %llu\n", (unsigned long long)io->len,
+		(unsigned long long)io->from_off,
+		(unsigned long long)io->file_off);
+	abort();
+}
+
+static uint8_t *read_source(const struct qed_io *io, uint64_t len)
+{
+	uint8_t *data = must(malloc(len + 1));
+
+	if (pread(io->from->fd, data, len, (off_t)io->from_off) !=
+	    (ssize_t)len) {
+		fprintf(stderr, "fake engine: a copy of what is not there\n");
+		abort();
+	}
+	return data;
+}
+
+/* The `len` first bytes of a clone or a copy. */
+static int64_t attempt_copy(const struct qed_io *io, uint64_t len)
+{
+	uint8_t *data = read_source(io, len);
+	ssize_t n = pwrite(qed_engine_fd(io), data, len, (off_t)io->file_off);
+	int64_t ret = n < 0 ? -errno : n;
+
+	free(data);
+	return io->op == QED_OP_COPY || ret < 0 ? ret : 0;
+}
+
+static int64_t attempt_whole(const struct qed_io *io)
+{
+	if (io->op == QED_OP_CLONE)
+		check_clone(io);
+	if (io->op == QED_OP_CLONE || io->op == QED_OP_COPY)
+		return attempt_copy(io, io->left);
+	return qed_engine_attempt(io);
 }
 
 /* An attempt at the first `bytes` bytes only. */
@@ -116,9 +162,11 @@ static int64_t attempt_part(const struct qed_io *io, uint64_t bytes)
 	int64_t ret;
 
 	if (!moves_bytes(io->op) || bytes >= io->left)
-		return qed_engine_attempt(io);
+		return attempt_whole(io);
 	if (!bytes)
 		return 0;
+	if (io->op == QED_OP_COPY)
+		return attempt_copy(io, bytes);
 	part.iov = must(calloc((size_t)io->iovcnt, sizeof(*part.iov)));
 	part.iovcnt = qed_iov_slice(io->iov, io->iovcnt, 0, bytes, part.iov);
 	ret = qed_engine_attempt(&part);
@@ -141,7 +189,7 @@ static int64_t carry_out(const struct attempt *attempt)
 	case FAKE_HOLD:
 		break;
 	}
-	return qed_engine_attempt(io);
+	return attempt_whole(io);
 }
 
 /* Without the lock.  The completion may submit more. */
@@ -276,6 +324,8 @@ static void keep_record_locked(struct fake *fake, struct fake_record *record,
 {
 	if (io->op == QED_OP_WRITE)
 		record->data = copy_data(io);
+	else if (io->op == QED_OP_CLONE || io->op == QED_OP_COPY)
+		record->data = read_source(io, io->left);
 	if (fake->nrecords == fake->max_records) {
 		fake->max_records = fake->max_records * 2 + 256;
 		fake->records = must(realloc(fake->records,

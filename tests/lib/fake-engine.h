@@ -4,7 +4,8 @@
  * Each attempt is carried out on the real file, after a hook of the test's has
  * said how: as it is, not at all, in part, or later.  All attempts are counted,
  * and recorded if wanted, with their data and in order of submission and of
- * completion.
+ * completion.  Clones and copies are made by reading and writing, so that every
+ * host has them.
  *
  * Attempts run on threads of the engine, or, in manual mode, when and in the
  * order that the test says, on the test's own thread.
@@ -48,7 +49,7 @@ struct fake_record {
 	uint64_t submitted, completed;	/* fake_tick(); 0: not yet */
 	int64_t result;
 	bool pretended;
-	uint8_t *data;			/* a write's, if recording */
+	uint8_t *data;			/* of what writes: if recording */
 };
 
 typedef struct fake_verdict fake_decide(void *opaque,
