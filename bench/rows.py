@@ -24,6 +24,8 @@ class Row:
     goal = None                 # how many times as fast qedimg is to be
     space = 256                 # MiB of the directory, at most
     statuses = (0,)             # that a tool may end with
+    needs = ()                  # programs, apart from the two
+    mounts = False              # so it needs root
 
     def __init__(self, directory, quick):
         self.directory = directory
@@ -35,6 +37,9 @@ class Row:
 
     def make(self):
         """The inputs, once."""
+
+    def unmake(self):
+        """Whatever else than files make() has made, even if it failed."""
 
     def inputs(self):
         """Files that are read."""
@@ -336,6 +341,85 @@ class ConvertToRawOrCopy(Copy, ConvertToRaw):
     title = "QED to raw against cp --sparse=always of the raw file"
 
 
+class Reflink:
+    """On a file system of its own, in a file, whose files can share data.  What is
+    read is in the page cache, or need not be read at all."""
+
+    states = ("warm",)
+    space = 4 << 10
+    needs = ("mkfs.xfs", "mount", "umount")
+    mounts = True
+
+    def __init__(self, directory, quick):
+        super().__init__(os.path.join(directory, "reflink"), quick)
+
+    def make(self):
+        if not os.path.ismount(self.directory):
+            image = self.directory + ".xfs"
+            with open(image, "wb") as file:
+                file.truncate((512 if self.quick else 4096) * MIB)
+            run("mkfs.xfs", "-q", "-m", "reflink=1", image)
+            os.makedirs(self.directory, exist_ok=True)
+            run("mount", "-o", "loop", image, self.directory)
+        super().make()
+
+    def unmake(self):
+        if os.path.ismount(self.directory):
+            run("umount", self.directory)
+
+    def before(self, tool):
+        """What is to be shared has to be on the disk first."""
+        super().before(tool)
+        run("sync", "--file-system", self.directory)
+
+    def command(self, tool):
+        """Each as it shares, or lets the host copy."""
+        command = super().command(tool)
+        if tool == "qemu-img" and self.peer == tool:
+            command.insert(1, "-C")
+        return command
+
+
+class ReflinkToQed(Reflink, ConvertToQed):
+    """qemu-img cannot have anything copied into a QED image."""
+
+    name = "reflink-to-qed"
+    title = "raw to QED by reflink, 1 GiB on XFS"
+
+
+class ReflinkToRaw(Reflink, ConvertToRaw):
+    """Back again."""
+
+    name = "reflink-to-raw"
+    title = "QED to raw by reflink, 1 GiB on XFS"
+
+
+class Share(Copy):
+    """Against a copy that shares all of its data."""
+
+    goal = None
+
+    def command(self, tool):
+        if tool == "qedimg":
+            return super().command(tool)
+        return ["--reflink=always", self.path("disk.raw"), self.path("copy")]
+
+
+class ReflinkToQedOrCopy(Reflink, Share, ConvertToQedOrCopy):
+    """The image has tables, too."""
+
+    name = "cp-reflink-to-qed"
+    title = "raw to QED by reflink against cp --reflink=always"
+
+
+class ReflinkToRawOrCopy(Reflink, Share, ConvertToRawOrCopy):
+    """Both make the same file, but from another."""
+
+    name = "cp-reflink-to-raw"
+    title = "QED to raw by reflink against cp --reflink=always"
+
+
 ALL = (CheckFull, Commit, Compact, Compare, Flatten, Rebase, ConvertToQed,
        ConvertToRaw, ConvertToQedDurably, ConvertToRawDurably, Sparse,
-       ConvertToQedOrCopy, ConvertToRawOrCopy)
+       ConvertToQedOrCopy, ConvertToRawOrCopy, ReflinkToQed, ReflinkToRaw,
+       ReflinkToQedOrCopy, ReflinkToRawOrCopy)
