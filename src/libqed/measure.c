@@ -2,9 +2,13 @@
 /* How long a new image's file would be. */
 #include "config.h"
 
+#include "job.h"
 #include "request.h"
 
 #include <errno.h>
+
+#define LOOK_MIN  (UINT64_C(1) << 32)	/* bytes */
+#define LOOKS_MAX 65536u
 
 /* Clusters and tables that extents, in order, need: each counted once. */
 struct need {
@@ -49,16 +53,24 @@ static uint64_t file_bytes(const struct need *need)
 	return qed_min(sum, INT64_MAX);
 }
 
-static int walk(struct qed_image *image, struct need *need)
+/* One extent may be all of the disk: looks at parts of it, but not too many. */
+static int walk(struct qed_image *image, const struct qed_job *job,
+		struct need *need)
 {
-	uint64_t end = qed_min(image->size, need->header->image_size);
-	struct qed_map_extent extent;
-	int ret = 0;
+	uint64_t end = qed_min(image->size, need->header->image_size), off = 0;
+	uint64_t most = qed_max(LOOK_MIN, end / LOOKS_MAX);
+	int ret = qed_job_step(job, off, end);
 
-	for (uint64_t off = 0; ret == 0 && off < end; off += extent.len) {
-		ret = qed_map(image, off, end - off, &extent);
-		if (ret == 0 && extent.kind == QED_MAP_DATA)
+	while (ret == 0 && off < end) {
+		struct qed_map_extent extent;
+
+		ret = qed_map(image, off, qed_min(most, end - off), &extent);
+		if (ret < 0)
+			break;
+		if (extent.kind == QED_MAP_DATA)
 			need_data(need, off, extent.len);
+		off += extent.len;
+		ret = qed_job_step(job, off, end);
 	}
 	return ret;
 }
@@ -98,7 +110,7 @@ int qed_measure(struct qed_image *image,
 	int ret = make_header(image, options, &header);
 
 	if (ret == 0 && image)
-		ret = walk(image, &now);
+		ret = walk(image, options->job, &now);
 	if (ret < 0)
 		return ret;
 	if (header.image_size)

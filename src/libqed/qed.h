@@ -38,6 +38,7 @@ extern "C" {
 #define QED_FEATURE_BACKING_FORMAT_NO_PROBE UINT64_C(0x04)
 
 struct qed_image;
+struct qed_job;				/* below: progress of what takes long */
 
 enum qed_log_level {
 	QED_LOG_ERROR,		/* a call fails, or data is at risk */
@@ -199,11 +200,11 @@ struct qed_usage {
  * reads all tables, holes excepted, each once; it needs a bit of memory for
  * each cluster of the file that is in use, at most 256 MiB.  0; -ENOENT past
  * the last layer, -EMEDIUMTYPE for a raw file, -EFBIG if there are too many for
- * that, or -errno.  Counts the file as it is: of an image open for writing
- * flush it first.
+ * that, -ECANCELED, or -errno.  Counts the file as it is: of an image open for
+ * writing flush it first.  `job` may be null; its progress is in bytes of tables.
  */
 int qed_image_get_usage(struct qed_image *image, unsigned layer,
-			struct qed_usage *usage);
+			const struct qed_job *job, struct qed_usage *usage);
 
 /* Stats the top image's file through its open descriptor: 0 or -errno. */
 int qed_image_stat(struct qed_image *image, struct stat *st);
@@ -350,8 +351,6 @@ enum qed_preallocation {
 	QED_PREALLOCATION_FALLOC,	/* the host has reserved their space */
 	QED_PREALLOCATION_FULL,		/* zeroes have been written there */
 };
-
-struct qed_job;
 
 #define QED_CREATE_RELATIVE 0x1u	/* `backing` counts from the working directory;
 					 * what is stored counts from the new
@@ -783,10 +782,10 @@ struct qed_measurement {
 /*
  * How long the file of a QED image without a backing file would be, of the size
  * and geometry in `options` (whose other fields are not looked at, but for
- * `log`), if it got the data of `image`, an open image, or none if that is
- * null.  A virtual_size of 0 is that of `image`.  It blocks, as qed_map().  0,
- * -EINVAL for a geometry or size that the format does not allow (logged), or as
- * qed_map().
+ * `log` and `job`), if it got the data of `image`, an open image, or none if that
+ * is null.  A virtual_size of 0 is that of `image`.  It blocks, as qed_map(); the
+ * job's progress is in bytes of the image's disk.  0, -EINVAL for a geometry or
+ * size that the format does not allow (logged), -ECANCELED, or as qed_map().
  */
 int qed_measure(struct qed_image *image,
 		const struct qed_create_options *options,

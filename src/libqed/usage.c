@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "image.h"
+#include "job.h"
 #include "scan.h"
 
 #include <errno.h>
@@ -19,16 +20,31 @@ static int count_damage(struct qed_scan *scan, const struct qed_fault *fault,
 	return 0;
 }
 
-static int count(struct qed_layer *layer, struct qed_usage *usage)
+/* Holes in tables are passed over without a word. */
+static int last_step(const struct qed_scan *scan)
+{
+	uint64_t total;
+
+	if (!qed_mul(scan->ntables + 1, scan->layer->header.table_bytes,
+		     &total))
+		total = UINT64_MAX;
+	return qed_job_step(scan->job, total, total);
+}
+
+static int count(struct qed_layer *layer, const struct qed_job *job,
+		 struct qed_usage *usage)
 {
 	struct qed_scan scan = {
 		.layer = layer,
 		.end = atomic_load(&layer->end),
+		.job = job,
 		.fault = count_damage,
 		.opaque = usage,
 	};
 	int ret = qed_scan_run(&scan);
 
+	if (ret == 0)
+		ret = last_step(&scan);
 	usage->data = scan.allocated;
 	usage->zero = scan.zero;
 	usage->tables = scan.ntables;
@@ -38,12 +54,12 @@ static int count(struct qed_layer *layer, struct qed_usage *usage)
 }
 
 int qed_image_get_usage(struct qed_image *image, unsigned layer,
-			struct qed_usage *usage)
+			const struct qed_job *job, struct qed_usage *usage)
 {
 	memset(usage, 0, sizeof(*usage));
 	if (layer >= image->chain.n)
 		return -ENOENT;
 	if (image->chain.layers[layer]->raw)
 		return -EMEDIUMTYPE;
-	return count(image->chain.layers[layer], usage);
+	return count(image->chain.layers[layer], job, usage);
 }

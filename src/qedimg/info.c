@@ -291,12 +291,18 @@ static void print_human(const struct facts *facts)
 }
 
 /* Counts what a file's clusters are for; a file that is too large is told. */
-static int count_clusters(struct qed_image *image, unsigned layer,
+static int count_clusters(const struct info_request *request,
+			  struct qed_image *image, unsigned layer,
 			  struct facts *facts)
 {
-	int err = qed_image_get_usage(image, layer, &facts->usage);
+	int err = qed_image_get_usage(
+		image, layer, qedimg_progress_start(request->common.progress),
+		&facts->usage);
 
-	if (err == -EFBIG)
+	qedimg_progress_end();
+	if (err == -ECANCELED)
+		qedimg_error(facts->file, "stopped");
+	else if (err == -EFBIG)
 		qedimg_error(facts->file, "warning: the file is too large to"
 			     " count its clusters");
 	else if (err < 0)
@@ -324,7 +330,7 @@ static int find_facts(const struct info_request *request,
 	facts->disk_size = (uint64_t)st.st_blocks * 512;
 	facts->dirty = facts->info.features & QED_FEATURE_NEED_CHECK;
 	facts->qed = strcmp(facts->info.format, "qed") == 0;
-	return facts->qed ? count_clusters(image, layer, facts) : 0;
+	return facts->qed ? count_clusters(request, image, layer, facts) : 0;
 }
 
 static int print_images(const struct info_request *request,
@@ -383,11 +389,12 @@ static int read_options(int argc, char **argv, struct info_request *request)
 	static const struct option long_options[] = {
 		{ "backing-chain", no_argument, NULL, 'c' },
 		QEDIMG_COMMON_LONG_OPTIONS,
+		QEDIMG_PROGRESS_LONG_OPTION,
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "f:Uh", long_options,
+	while ((c = getopt_long(argc, argv, "f:pUh", long_options,
 				NULL)) != -1) {
 		if (c == 'c')
 			request->backing_chain = true;
@@ -427,7 +434,7 @@ const struct qedimg_command qedimg_info = {
 	.summary = "tell what an image says about itself",
 	.help =
 	"Usage: qedimg info [-f qed] [--output=human|json] [--backing-chain] [-U]\n"
-	"                   FILE\n"
+	"                   [-p] [--progress=json] FILE\n"
 	"\n"
 	"Tell sizes, geometry, features and backing file of a QED image, and what\n"
 	"its clusters are used for.  The image is not changed, its backing file\n"
@@ -437,6 +444,8 @@ const struct qedimg_command qedimg_info = {
 	"  -f FORMAT          format of the image; only qed\n"
 	"  --output=FORMAT    human (the default) or json, with the keys of\n"
 	"                     'qemu-img info'\n"
+	"  -p                 show progress on a terminal\n"
+	"  --progress=json    print progress as JSON, one object a line\n"
 	"  -U, --force-share  also if another program writes the image now: what\n"
 	"                     is told may be out of date\n"
 	"  -h, --help         print this help\n",

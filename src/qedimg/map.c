@@ -88,21 +88,37 @@ static int print_human(const struct qedimg_range *range)
 	return qedimg_walk(range, put_human, &list);
 }
 
+static bool is_list(const struct map_request *request)
+{
+	return !request->svg && !request->blocks &&
+	       (request->common.output || !isatty(STDOUT_FILENO));
+}
+
 static int print(const struct map_request *request,
 		 const struct qedimg_range *range)
 {
 	if (request->svg)
 		return qedimg_draw_svg(range, request->svg);
-	if (request->blocks || (!request->common.output && isatty(STDOUT_FILENO)))
+	if (!is_list(request))
 		return qedimg_print_blocks(range);
 	if (qedimg_wants_json(&request->common))
 		return print_json(range);
 	return print_human(range);
 }
 
+/* On a terminal a list shows by itself how far it is. */
+static enum qedimg_progress_form form_of(const struct map_request *request)
+{
+	if (request->common.progress == QEDIMG_PROGRESS_BAR &&
+	    is_list(request) && isatty(STDOUT_FILENO))
+		return QEDIMG_PROGRESS_NONE;
+	return request->common.progress;
+}
+
 static int map(const struct map_request *request)
 {
-	struct qedimg_range range = { .file = request->file };
+	struct qedimg_range range = { .file = request->file,
+				      .progress = form_of(request) };
 	struct qed_image_info info;
 	int status;
 
@@ -126,6 +142,7 @@ static int read_options(int argc, char **argv, struct map_request *request)
 	static const struct option long_options[] = {
 		{ "blocks", no_argument, NULL, 'b' },
 		QEDIMG_COMMON_LONG_OPTIONS,
+		QEDIMG_PROGRESS_LONG_OPTION,
 		{ "max-length", required_argument, NULL, 'l' },
 		{ "start-offset", required_argument, NULL, 's' },
 		{ "svg", required_argument, NULL, 'v' },
@@ -133,7 +150,7 @@ static int read_options(int argc, char **argv, struct map_request *request)
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "f:Uh", long_options,
+	while ((c = getopt_long(argc, argv, "f:pUh", long_options,
 				NULL)) != -1) {
 		switch (c) {
 		case 'b':
@@ -209,7 +226,8 @@ const struct qedimg_command qedimg_map = {
 	.summary = "tell which file holds which part of the disk",
 	.help =
 	"Usage: qedimg map [-f qed] [--output=human|json | --blocks | --svg=SVG]\n"
-	"                  [--start-offset=OFFSET] [--max-length=LENGTH] [-U] FILE\n"
+	"                  [--start-offset=OFFSET] [--max-length=LENGTH] [-U]\n"
+	"                  [-p] [--progress=json] FILE\n"
 	"\n"
 	"List the extents of an image's disk and which file of its backing chain\n"
 	"holds them where; on a terminal, show them as a picture.\n"
@@ -221,6 +239,8 @@ const struct qedimg_command qedimg_map = {
 	"  --svg=SVG          draw into the file SVG where the clusters lie\n"
 	"  --start-offset=OFFSET  begin there, not at the start of the disk\n"
 	"  --max-length=LENGTH  go no further than so many bytes\n"
+	"  -p                 show progress on a terminal\n"
+	"  --progress=json    print progress as JSON, one object a line\n"
 	"  -U, --force-share  also if another program writes the image now: what\n"
 	"                     is told may be out of date\n"
 	"  -h, --help         print this help\n",

@@ -42,6 +42,16 @@ static void measure_raw(uint64_t size, struct qed_measurement *m)
 	m->fully_allocated = m->required;
 }
 
+static int fail(const struct measure_request *request, int err)
+{
+	if (err == -ECANCELED)
+		qedimg_error(request->file, "stopped");
+	else
+		qedimg_error(request->file, "cannot map the disk: %s",
+			     strerror(-err));
+	return 1;
+}
+
 static int measure_image(const struct measure_request *request,
 			 struct qed_image *image)
 {
@@ -60,14 +70,13 @@ static int measure_image(const struct measure_request *request,
 	} else {
 		options.virtual_size = size;
 		options.log = qedimg_log;
+		options.job = qedimg_progress_start(request->common.progress);
 		err = qed_measure(image, &options, &m);
+		qedimg_progress_end();
 		if (err == -EINVAL)
 			return 1;
-		if (err < 0) {
-			qedimg_error(request->file, "cannot map the disk: %s",
-				     strerror(-err));
-			return 1;
-		}
+		if (err < 0)
+			return fail(request, err);
 	}
 	print(request, &m);
 	return 0;
@@ -94,12 +103,13 @@ static int read_options(int argc, char **argv, struct measure_request *request)
 {
 	static const struct option long_options[] = {
 		QEDIMG_COMMON_LONG_OPTIONS,
+		QEDIMG_PROGRESS_LONG_OPTION,
 		{ "size", required_argument, NULL, 's' },
 		{ NULL, 0, NULL, 0 },
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "f:O:o:Uh", long_options,
+	while ((c = getopt_long(argc, argv, "f:O:o:pUh", long_options,
 				NULL)) != -1) {
 		switch (c) {
 		case 'O':
@@ -188,7 +198,8 @@ const struct qedimg_command qedimg_measure = {
 	.summary = "tell how long the file of a copy would be",
 	.help =
 	"Usage: qedimg measure [-f qed|raw] [-O raw|qed] [-o OPTION=VALUE[,...]]\n"
-	"                      [--output=human|json] [-U] (FILE | --size=SIZE)\n"
+	"                      [--output=human|json] [-U] [-p] [--progress=json]\n"
+	"                      (FILE | --size=SIZE)\n"
 	"\n"
 	"Tell how many bytes the file of a copy of the image's disk would have, and\n"
 	"how many if all of the disk were written.\n"
@@ -200,6 +211,8 @@ const struct qedimg_command qedimg_measure = {
 	"  --output=FORMAT    human (the default) or json, with the keys of\n"
 	"                     'qemu-img measure'\n"
 	"  --size=SIZE        measure an empty disk of that size, not an image\n"
+	"  -p                 show progress on a terminal\n"
+	"  --progress=json    print progress as JSON, one object a line\n"
 	"  -U, --force-share  also if another program writes the image now: what\n"
 	"                     is told may be out of date\n"
 	"  -h, --help         print this help\n",

@@ -16,30 +16,116 @@
 #include <string.h>
 #include <unistd.h>
 
+#define LOOK_MIN  (UINT64_C(1) << 32)	/* bytes */
+#define LOOKS_MAX 65536u
+
 static uint64_t min_u64(uint64_t a, uint64_t b)
 {
 	return a < b ? a : b;
 }
 
-int qedimg_walk(const struct qedimg_range *range,
-		void (*visit)(void *opaque, uint64_t disk_off,
-			      const struct qed_map_extent *extent),
-		void *opaque)
-{
-	struct qed_map_extent extent;
-	uint64_t off;
-	int err;
+/* ---- the walk ---- */
 
-	for (off = range->start; off < range->end; off += extent.len) {
-		err = qed_map(range->image, off, range->end - off, &extent);
+typedef void visit_extent(void *opaque, uint64_t disk_off,
+			  const struct qed_map_extent *extent);
+
+struct walk {
+	const struct qedimg_range *range;
+	const struct qed_job *job;
+	unsigned number, total;		/* which of how many */
+	visit_extent *visit;
+	void *opaque;
+	struct qed_map_extent extent;	/* not visited yet, if it has a length */
+	uint64_t disk_off;		/* of it */
+};
+
+static bool goes_on(const struct walk *walk, const struct qed_map_extent *next)
+{
+	const struct qed_map_extent *extent = &walk->extent;
+
+	return extent->len > 0 && next->kind == extent->kind &&
+	       next->depth == extent->depth && next->placed == extent->placed &&
+	       (!next->placed ||
+		next->file_off == extent->file_off + extent->len);
+}
+
+static void visit_last(struct walk *walk)
+{
+	if (walk->extent.len > 0)
+		walk->visit(walk->opaque, walk->disk_off, &walk->extent);
+	walk->extent.len = 0;
+}
+
+static void take(struct walk *walk, uint64_t off,
+		 const struct qed_map_extent *next)
+{
+	if (goes_on(walk, next)) {
+		walk->extent.len += next->len;
+		return;
+	}
+	visit_last(walk);
+	walk->extent = *next;
+	walk->disk_off = off;
+}
+
+/* False with a message if it is to stop here. */
+static bool step(const struct walk *walk, uint64_t off)
+{
+	const struct qed_job *job = walk->job;
+	uint64_t len = walk->range->end - walk->range->start;
+
+	job->progress(job->opaque,
+		      off - walk->range->start + walk->number * len,
+		      walk->total * len);
+	if (!job->cancelled(job->opaque))
+		return true;
+	qedimg_error(walk->range->file, "stopped");
+	return false;
+}
+
+/* One extent may be all of the disk: looks at parts of it, but not too many. */
+static int run_walk(struct walk *walk)
+{
+	const struct qedimg_range *range = walk->range;
+	uint64_t most = (range->end - range->start) / LOOKS_MAX;
+	uint64_t off = range->start;
+	struct qed_map_extent extent;
+
+	if (most < LOOK_MIN)
+		most = LOOK_MIN;
+	while (step(walk, off)) {
+		int err;
+
+		if (off >= range->end) {
+			visit_last(walk);
+			return 0;
+		}
+		err = qed_map(range->image, off, min_u64(most, range->end - off),
+			      &extent);
 		if (err < 0) {
+			visit_last(walk);
 			qedimg_error(range->file, "cannot map disk offset %"
 				     PRIu64 ": %s", off, strerror(-err));
 			return 1;
 		}
-		visit(opaque, off, &extent);
+		take(walk, off, &extent);
+		off += extent.len;
 	}
-	return 0;
+	return 1;
+}
+
+int qedimg_walk(const struct qedimg_range *range, visit_extent *visit,
+		void *opaque)
+{
+	struct walk walk = { .range = range,
+			     .job = qedimg_progress_start(range->progress),
+			     .total = 1,
+			     .visit = visit,
+			     .opaque = opaque };
+	int status = run_walk(&walk);
+
+	qedimg_progress_end();
+	return status;
 }
 
 /* ---- blocks ---- */
@@ -184,13 +270,21 @@ static void paint(void *opaque, uint64_t disk_off,
 
 static int fill_canvas(const struct qedimg_range *range, struct canvas *canvas)
 {
-	int status = qedimg_walk(range, find_file_end, canvas);
+	struct walk walk = { .range = range,
+			     .job = qedimg_progress_start(range->progress),
+			     .total = 2,
+			     .visit = find_file_end,
+			     .opaque = canvas };
+	int status = run_walk(&walk);
 
 	canvas->start = range->start;
 	canvas->width = (range->end - range->start) / COLUMNS + 1;
 	canvas->height = canvas->file_end / ROWS + 1;
+	walk.number = 1;
+	walk.visit = paint;
 	if (status == 0)
-		status = qedimg_walk(range, paint, canvas);
+		status = run_walk(&walk);
+	qedimg_progress_end();
 	return status;
 }
 

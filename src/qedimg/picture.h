@@ -3,18 +3,19 @@
 #ifndef QEDIMG_PICTURE_H
 #define QEDIMG_PICTURE_H
 
-#include "libqed/qed.h"
+#include "progress.h"
 
 /* A part of an open image's disk. */
 struct qedimg_range {
 	const char *file;		/* the image's name, for messages */
 	struct qed_image *image;
 	uint64_t start, end;		/* disk offsets, start <= end */
+	enum qedimg_progress_form progress;	/* of walking it */
 };
 
 /*
- * Calls `visit` for the extents of the range, in order: exit status 0, or 1
- * after a message.
+ * Calls `visit` for the extents of the range, in order, and shows progress: exit
+ * status 0, or 1 after a message.
  */
 int qedimg_walk(const struct qedimg_range *range,
 		void (*visit)(void *opaque, uint64_t disk_off,

@@ -54,8 +54,9 @@ static double seconds(void)
 
 static double percent(void)
 {
+	/* Of nothing, all is done. */
 	return state.total ?
-		       100.0 * (double)state.done / (double)state.total : 0;
+		       100.0 * (double)state.done / (double)state.total : 100;
 }
 
 static double rate(double elapsed)
@@ -80,8 +81,10 @@ static void put_facts(double elapsed)
 	qedimg_format_size(state.done, done);
 	qedimg_format_size(state.total, total);
 	qedimg_format_size((uint64_t)rate(elapsed), speed);
-	fprintf(stderr, "%5.1f%%  %s of %s  %s/s", percent(), done, total,
-		speed);
+	fprintf(stderr, "%5.1f%%", percent());
+	if (!state.total)
+		return;
+	fprintf(stderr, "  %s of %s  %s/s", done, total, speed);
 	if (left >= 0)
 		fprintf(stderr, "  %.0f s left", left);
 }
@@ -193,7 +196,7 @@ const struct qed_job *qedimg_progress_start(enum qedimg_progress_form form)
 
 void qedimg_progress_end(void)
 {
-	if (state.form == QEDIMG_PROGRESS_JSON)
+	if (state.form == QEDIMG_PROGRESS_JSON && state.shown >= 0)
 		show(seconds());
 	clear_bar();
 	fflush(stderr);

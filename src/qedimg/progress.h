@@ -24,7 +24,10 @@ int qedimg_progress_parse(const char *text, enum qedimg_progress_form *form);
  */
 const struct qed_job *qedimg_progress_start(enum qedimg_progress_form form);
 
-/* Shows the end of it, takes the bar away and puts the signals back. */
+/*
+ * Shows the end of it, if it has begun, takes the bar away and puts the signals
+ * back.
+ */
 void qedimg_progress_end(void);
 
 #endif

@@ -7,7 +7,7 @@
 in_memory=yes
 . "$(dirname "$0")/functions.sh"
 
-requires "$QEDIMG" "$LEAKS" qemu-img qemu-io jq
+requires "$QEDIMG" "$LEAKS" qemu-img qemu-io jq script
 
 mkdir "$TMP/work"
 cd "$TMP/work"
@@ -206,4 +206,29 @@ timeout 300 "$QEDIMG" info --output=json huge.qed >ours ||
 	$(((15 << 40) / 4096 - 17)) ] || fail "leaks of a huge file: $(cat ours)"
 [ "$(jq '."virtual-size"' ours)" -eq 1073741824 ] || fail "huge: $(cat ours)"
 
+# ---- progress ----
+
+# An image without L2 tables, one with some, and a chain: each image comes to its end.
+qemu-img create -q -f qed none.qed 1G
+"$QEDIMG" info none.qed >quiet
+for image in none a; do
+	"$QEDIMG" info --progress=json $image.qed >ours 2>err ||
+		fail "info --progress=json $image.qed: $(cat err)"
+	jq -es 'all(.total > 0 and .done <= .total) and
+		(last | .done == .total and .percent == 100)' err >/dev/null ||
+		fail "progress, $image.qed: $(cat err)"
+done
+"$QEDIMG" info --progress=json none.qed 2>err | diff quiet - ||
+	fail "--progress=json changes what is printed"
+layers=$("$QEDIMG" info --backing-chain --output=json --progress=json top.qed \
+	2>err | jq '[.[] | select(.format == "qed")] | length')
+[ "$(jq -s 'map(select(.percent == 100) | .total) | length' err)" -ge \
+	"$layers" ] || fail "progress of a chain: $layers, $(cat err)"
+"$QEDIMG" info -p none.qed 2>err | diff quiet - || fail "info -p"
+[ ! -s err ] || fail "-p draws where there is no terminal"
+script -qec "\"$QEDIMG\" info -p none.qed >list" /dev/null >bar
+grep -q '\[#*\] 100.0%' bar || fail "no bar: $(cat bar)"
+diff quiet list || fail "info -p on a terminal"
+
+refused "progress 'bar'" info --progress=bar a.qed
 refused "output 'xml'" info --backing-chain --output=xml a.qed

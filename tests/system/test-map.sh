@@ -7,7 +7,7 @@
 in_memory=yes
 . "$(dirname "$0")/functions.sh"
 
-requires "$QEDIMG" qemu-img qemu-io script
+requires "$QEDIMG" python3 qemu-img qemu-io jq script
 
 mkdir "$TMP/work"
 cd "$TMP/work"
@@ -164,14 +164,23 @@ grep -qF '>base.qed</text>' pic.svg || fail "the legend"
 grep -q 'M0 ' pic.svg || fail "the backing file's first cluster"
 [ "$(head -c 4 pic.svg)" = '<svg' ] || fail "no SVG"
 [ "$(tail -n 1 pic.svg)" = '</svg>' ] || fail "half an SVG"
+# well_formed SVG: for a parser, with the root that a viewer looks for
+well_formed() {
+	python3 -c 'import sys, xml.etree.ElementTree as tree
+root = tree.parse(sys.argv[1]).getroot()
+sys.exit(root.tag != "{http://www.w3.org/2000/svg}svg")' "$1" || fail "$1 is no SVG"
+}
+well_formed pic.svg
 for image in q.qed full.qed over.qed; do
 	"$QEDIMG" map --svg=x.svg $image || fail "--svg of $image"
+	well_formed x.svg
 	size=$(wc -c <x.svg)
 	[ "$size" -lt 4000000 ] || fail "a picture of $size bytes"
 done
 # Names do not break the XML.
 cp base.qed 'a<b>&"c.qed'
 "$QEDIMG" map --svg=x.svg 'a<b>&"c.qed'
+well_formed x.svg
 grep -qF '<title>a&#60;b&#62;&#38;&#34;c.qed</title>' x.svg || fail "escapes"
 # No file of the chain is overwritten.
 cp base.qed base.copy
@@ -185,6 +194,43 @@ status=0
 "$QEDIMG" map --svg=/dev/full pic.qed 2>err || status=$?
 [ "$status" -eq 1 ] || fail "a full device: status $status"
 grep -q '/dev/full: .*No space' err || fail "a full device: $(cat err)"
+
+# ---- progress ----
+
+# progress BYTES ARG…: it ends there, and what is printed is the same as without it
+progress() {
+	bytes=$1
+	shift
+	"$QEDIMG" map "$@" >quiet
+	"$QEDIMG" map --progress=json "$@" 2>err | diff quiet - ||
+		fail "map --progress=json $*"
+	jq -es --argjson bytes "$bytes" 'all(.done <= .total and
+		.total == $bytes) and (last | .done == $bytes and
+		.percent == 100)' err >/dev/null ||
+		fail "progress of $*: $(cat err)"
+	"$QEDIMG" map -p "$@" 2>err | diff quiet - || fail "map -p $*"
+	[ ! -s err ] || fail "-p draws where there is no terminal"
+}
+qemu-img create -q -f qed none.qed 5T
+for form in human json; do
+	progress 5497558138880 --output=$form none.qed
+	progress 1000000 --output=$form --max-length=1000000 pic.qed
+	progress 0 --output=$form --max-length=0 pic.qed
+done
+progress 5497558138880 --blocks none.qed
+# Two walks.
+progress 10995116277760 --svg=x.svg none.qed
+# A bar, and a picture: not one in the other.
+script -qec "\"$QEDIMG\" map -p none.qed" /dev/null </dev/null >bar
+grep -q '\[[#.]*\]  *[0-9.]*%' bar || fail "no bar: $(cat -v bar)"
+"$QEDIMG" map --blocks none.qed >blocks
+tr -d '\r' <bar | sed 's/.*\x1b\[K//' | diff blocks - ||
+	fail "a bar in the picture: $(cat -v bar)"
+# A list on a terminal has none.
+script -qec "\"$QEDIMG\" map -p --output=human pic.qed" /dev/null </dev/null |
+	tr -d '\r' >bar
+"$QEDIMG" map --output=human pic.qed | diff - bar || fail "a bar in a list"
+refused "progress 'bar'" map --progress=bar pic.qed
 
 # ---- errors ----
 

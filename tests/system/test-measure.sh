@@ -112,6 +112,25 @@ for size in 1 1M 1G 64T; do
 		fail "an empty image of $size"
 done
 
+# ---- progress ----
+
+for image in top.qed empty.qed big.qed; do
+	"$QEDIMG" measure -O qed --progress=json $image >ours 2>err ||
+		fail "measure --progress=json $image: $(cat err)"
+	"$QEDIMG" measure -O qed -p $image 2>bar | diff ours - ||
+		fail "measure -p $image"
+	[ ! -s bar ] || fail "-p draws where there is no terminal"
+	jq -es 'all(.done <= .total) and (last | .percent == 100)' err \
+		>/dev/null || fail "progress, $image: $(cat err)"
+	[ "$(jq -s 'last.done' err)" -eq "$(qemu-img info --output=json \
+		$image | jq '."virtual-size"')" ] || fail "$image: $(cat err)"
+done
+: >none.raw
+"$QEDIMG" measure -f raw -O qed --progress=json none.raw >ours 2>err
+jq -es 'last | .total == 0 and .percent == 100' err >/dev/null ||
+	fail "progress of nothing: $(cat err)"
+refused "progress 'bar'" --progress=bar top.qed
+
 refused '71468255805440' -O qed --size=65T
 refused 'not a power of two' -O qed -o cluster_size=5000 --size=1M
 refused "'1Q' is not a size" --size=1Q
