@@ -307,7 +307,7 @@ feeding() {
 
 # said PATTERN FILE: this comes while the copy is under way
 said() {
-	"$WAITFOR" until "$2" $pid 20 grep -q "$1" "$2" ||
+	"$WAITFOR" until "$2" $pid 300 grep -q "$1" "$2" ||
 		fail "no '$1': $(cat -v "$2")"
 }
 
