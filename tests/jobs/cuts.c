@@ -1,11 +1,12 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Power cuts: one moment for all files, but what else reached the disk is another
- * chance for each.  A file that the job has made is there for sure once its first
- * flush is over, and the job has gone on from that (before, it may be there); one
- * that it has removed may always be there still.  One that it makes without a name is
- * there, in place of what was, from when it gets one: perhaps at first, for sure once
- * the directory has been synced.  Modes may be the new ones as soon as they are set.
+ * chance for each.  A file that the job has made is there for sure once its directory
+ * has been synced, or its first flush is over and the job has gone on with it from
+ * that (before, it may be there); one that it has removed may always be there still.
+ * One that it makes without a name is there, in place of what was, from when it gets
+ * one: perhaps at first, for sure once the directory has been synced.  Modes may be
+ * the new ones as soon as they are set.
  */
 #include "config.h"
 
@@ -62,6 +63,14 @@ static void find_birth(struct states *states, unsigned i)
 	for (size_t e = log->nevents; e-- > 0;)
 		if (log->events[e].submitted > flushed)
 			states->files[i].kept = log->events[e].submitted;
+	for (unsigned d = 0; d < deeds_count(); d++) {
+		const struct deed *deed = deeds_get(d);
+
+		if (deed->done && deed->kind == DEED_SYNC && !*deed->name &&
+		    deed->begun > states->files[i].begun)
+			states->files[i].kept = qed_min(states->files[i].kept,
+							deed->ended);
+	}
 }
 
 /* The same of one that is made without a name. */
