@@ -156,6 +156,19 @@ static int bad_l1_entry(struct qed_scan *scan, uint64_t l1_index, uint64_t i,
 	return now ? add_table(scan, l1_index, now) : 0;
 }
 
+/* May the entry at file_off name a table there, as far as it alone tells? */
+static bool may_name_table(struct qed_scan *scan, uint64_t entry,
+			   uint64_t file_off)
+{
+	const struct qed_header *h = header_of(scan);
+
+	if (qed_table_offset_ok(h, entry, scan->known_end))
+		return true;
+	return entry >= scan->known_end && scan->own &&
+	       qed_table_offset_ok(h, entry, scan->end) &&
+	       scan->own(scan, entry, file_off);
+}
+
 /* One entry of the L1 table: marks the table that it names. */
 static int l1_entry(struct qed_scan *scan, uint64_t l1_index, uint64_t i,
 		    uint64_t file_off)
@@ -166,7 +179,7 @@ static int l1_entry(struct qed_scan *scan, uint64_t l1_index, uint64_t i,
 
 	if (!table)
 		return 0;
-	if (!qed_table_offset_ok(h, table, scan->known_end))
+	if (!may_name_table(scan, table, file_off + i * QED_ENTRY_BYTES))
 		return bad_l1_entry(scan, l1_index, i, file_off,
 				    classify(scan, table, h->table_bytes));
 	ret = mark(scan, table, h->table_bytes);
@@ -375,11 +388,18 @@ struct walk {
 	struct part part;		/* planned next */
 };
 
+/* Where a table has something at or after a place of the file. */
+static uint64_t next_data(struct qed_scan *scan, uint64_t file_off)
+{
+	uint64_t data = qed_file_next_data(scan->layer->source.file, file_off);
+
+	return scan->next ? qed_min(data, scan->next(scan, file_off)) : data;
+}
+
 /* Goes on to the next part behind this one, over holes: false if there is none. */
 static bool next_part(struct walk *walk)
 {
 	struct qed_scan *scan = walk->scan;
-	struct qed_file *file = scan->layer->source.file;
 	uint64_t size = header_of(scan)->table_bytes;
 	struct part *part = &walk->part;
 
@@ -388,7 +408,7 @@ static bool next_part(struct walk *walk)
 		uint64_t end = start + size;
 		uint64_t from = qed_max(part->file_off + part->len, start);
 
-		data = from < end ? qed_file_next_data(file, from) : end;
+		data = from < end ? next_data(scan, from) : end;
 		if (data >= end)
 			continue;
 		part->file_off = start + qed_round_down(data - start,
@@ -425,6 +445,8 @@ static int visit_part(struct walk *walk, const struct part *part, int err)
 	struct qed_scan_table *table = &walk->tables[part->table];
 	int ret = 0;
 
+	if (err == 0 && scan->see)
+		scan->see(scan, part->len, part->file_off);
 	if (err < 0 && !scan->skip_unreadable) {
 		scan->failed_off = part->file_off;
 		return err;

@@ -25,8 +25,8 @@ struct qed_scan {
 	uint64_t end;			/* of the file's whole clusters */
 	/*
 	 * Not 0: what entries name behind this is past the end for them, unless
-	 * `own` says that the entry at file_off may: the file has grown since
-	 * these were written.
+	 * `own` says that the entry at file_off, of whichever level, may: the
+	 * file has grown since these were written.
 	 */
 	uint64_t known_end;
 	bool (*own)(struct qed_scan *scan, uint64_t entry, uint64_t file_off);
@@ -42,6 +42,13 @@ struct qed_scan {
 	/* Writes changed entries; null where nothing ever changes. */
 	int (*write)(struct qed_scan *scan, const void *entries, uint64_t len,
 		     uint64_t file_off);
+	/*
+	 * Or both null.  Sees a part of a table, chunk, before it is judged, and
+	 * may change what of it is judged.  And where, at or after a place, is
+	 * there something to see, whether or not the host has stored any of it?
+	 */
+	void (*see)(struct qed_scan *scan, uint64_t len, uint64_t file_off);
+	uint64_t (*next)(struct qed_scan *scan, uint64_t file_off);
 	void *opaque;
 	bool skip_unreadable;		/* log, count and go on */
 	uint64_t spare;			/* clusters that `used` has past the end */
