@@ -57,6 +57,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/flush.c \
 	%D%/libqed/format.c \
 	%D%/libqed/format.h \
+	%D%/libqed/fingerprint.c \
+	%D%/libqed/fingerprint.h \
 	%D%/libqed/fresh.c \
 	%D%/libqed/hints.c \
 	%D%/libqed/hints.h \
@@ -107,6 +109,9 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/request.h \
 	%D%/libqed/resize.c \
 	%D%/libqed/resize.h \
+	%D%/libqed/revert.c \
+	%D%/libqed/revert.h \
+	%D%/libqed/saving.c \
 	%D%/libqed/shrink.c \
 	%D%/libqed/shrink.h \
 	%D%/libqed/scan.c \

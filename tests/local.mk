@@ -177,6 +177,7 @@ long_system_tests = \
 	%D%/system/test-geometry.sh \
 	%D%/system/test-resize.sh \
 	%D%/system/test-commit-image.sh \
+	%D%/system/test-check-undo.sh \
 	%D%/system/test-check.sh \
 	%D%/system/test-convert.sh \
 	%D%/system/test-rebase.sh \

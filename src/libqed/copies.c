@@ -52,7 +52,32 @@ static int note_table(struct qed_repair *r, uint64_t from, uint64_t to)
 	return 0;
 }
 
-/* Where an entry of a table that this pass has copied comes from. */
+static int complain(struct qed_repair *r, int err)
+{
+	return err < 0 ? qed_repair_complain(r, err, "too much to mend for the "
+					     "check's memory") : 0;
+}
+
+int qed_copies_note_table(struct qed_repair *r, uint64_t from, uint64_t to)
+{
+	return complain(r, note_table(r, from, to));
+}
+
+static int by_place(const void *a, const void *b)
+{
+	const struct qed_repair_table *x = a, *y = b;
+
+	return x->to < y->to ? -1 : x->to > y->to;
+}
+
+void qed_copies_sort_tables(struct qed_repair *r)
+{
+	if (r->tables.n)
+		qsort(r->tables.list, r->tables.n, sizeof(*r->tables.list),
+		      by_place);
+}
+
+/* Where an entry of a table that is a copy comes from. */
 static uint64_t origin(const struct qed_repair *r, uint64_t entry_off)
 {
 	const struct qed_repair_tables *tables = &r->tables;
@@ -66,24 +91,43 @@ static uint64_t origin(const struct qed_repair *r, uint64_t entry_off)
 		else
 			high = mid;
 	}
-	if (!low)
+	if (!low || entry_off - tables->list[low - 1].to >=
+			    r->layer->header.table_bytes)
 		return entry_off;
 	return entry_off - tables->list[low - 1].to +
 	       tables->list[low - 1].from;
 }
 
-bool qed_copies_own(struct qed_scan *scan, uint64_t entry, uint64_t entry_off)
+static bool in_l1_table(const struct qed_repair *r, uint64_t entry_off)
 {
-	struct qed_repair *r = scan->opaque;
+	const struct qed_header *h = &r->layer->header;
+
+	return entry_off - h->l1_table_offset < h->table_bytes;
+}
+
+/* Did the first pass make the copy for this entry? */
+static bool is_owner(const struct qed_repair *r, uint64_t entry,
+		     uint64_t entry_off)
+{
 	const struct qed_repair_copies *copies = &r->copies;
 	uint64_t i;
 
-	if (entry == r->old_cut)
-		return true;
 	if (entry < copies->base)
 		return false;
 	i = (entry - copies->base) >> r->layer->header.cluster_bits;
-	return i < copies->n && copies->owner[i] == origin(r, entry_off);
+	return i < copies->n && copies->owner[i] == entry_off;
+}
+
+bool qed_copies_own(struct qed_scan *scan, uint64_t entry, uint64_t entry_off)
+{
+	struct qed_repair *r = scan->opaque;
+	uint64_t from = origin(r, entry_off);
+
+	if (entry == r->old_cut)
+		return !in_l1_table(r, entry_off);
+	return is_owner(r, entry, entry_off) || is_owner(r, entry, from) ||
+	       qed_undo_made(&r->undo, entry_off, entry) ||
+	       qed_undo_made(&r->undo, from, entry);
 }
 
 int qed_copies_note(struct qed_repair *r, const struct qed_fault *fault,
@@ -95,8 +139,7 @@ int qed_copies_note(struct qed_repair *r, const struct qed_fault *fault,
 		ret = note_copy(r, fault->file_off);
 	else if (r->pass == 1 && fault->level == 1)
 		ret = note_table(r, fault->entry, entry);
-	return ret < 0 ? qed_repair_complain(r, ret, "too much to mend for the "
-					     "check's memory") : 0;
+	return complain(r, ret);
 }
 
 void qed_copies_fini(struct qed_repair *r)

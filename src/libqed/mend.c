@@ -9,14 +9,15 @@
  * table that is in the wrong place, and then later passes clear what looks like
  * its entries.  The second one drops all entries for what is past the end;
  * since the file has grown by then, it goes by the end that the file had, and
- * by whose the copies are.
+ * by whose the copies are.  Both do so if an earlier run was interrupted, which
+ * may have made the file longer: the undo file tells.
  *
- * Order on disk, for each part of a table that changes: the copies that its new
- * entries name, sync; its older bytes into the undo file, sync; the entries.
- * After the pass that found nothing: sync, NEED_CHECK cleared, sync; only then
- * are leaks given back.  An interruption at any point leaves an image in which
- * each entry is the older or the mended one, at worst with leaks; the next run
- * goes on from there.
+ * Order on disk: the undo file's header, sync.  For each part of a table that
+ * changes: the copies that its new entries name, sync; its older bytes into the
+ * undo file, sync; the entries.  After the pass that found nothing: sync,
+ * NEED_CHECK cleared, sync; only then are leaks given back.  An interruption at
+ * any point leaves an image in which each entry is the older or the mended one,
+ * at worst with leaks; the next run goes on from there.
  */
 #include "config.h"
 
@@ -24,6 +25,7 @@
 #include "lock.h"
 #include "mend.h"
 #include "repair.h"
+#include "revert.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -112,7 +114,7 @@ static enum qed_fault_action action_for(const struct qed_repair *r,
 	    fault->kind == QED_FAULT_IN_L2_TABLE)
 		return QED_ACTION_COPY;
 	if (fault->kind == QED_FAULT_PAST_END && fault->level == 2 &&
-	    fault->entry == r->cut)
+	    fault->entry == r->cut && r->cut == r->old_cut)
 		return QED_ACTION_EXTEND;
 	return QED_ACTION_DROP;
 }
@@ -197,8 +199,10 @@ static int mend_fault(struct qed_repair *r, const struct qed_fault *fault,
 		      enum qed_fault_action action, uint64_t *entry)
 {
 	const struct qed_header *h = &r->layer->header;
-	int ret = 0;
+	int ret = qed_saving_begin(r);
 
+	if (ret < 0)
+		return ret;
 	if (fault->level == 1)
 		qed_leaks_note_table(r, *entry);
 	if (action == QED_ACTION_COPY)
@@ -251,14 +255,10 @@ static int on_write(struct qed_scan *scan, const void *entries, uint64_t len,
 	r->unsynced = r->unsynced && ret < 0;
 	if (ret < 0)
 		return qed_repair_complain(r, ret, "cannot write");
-	if (!r->undo.file)
-		ret = qed_undo_open(&r->undo, r->file);
-	if (ret == 0)
-		ret = qed_undo_save(&r->undo, r->file, entries, len, file_off);
+	ret = qed_undo_save(&r->undo, r->file, entries, len, file_off);
 	r->said = ret < 0;
 	if (ret < 0)
 		return ret;
-	r->report->undo_saved = true;
 	ret = qed_file_write(r->file, entries, len, file_off);
 	return ret < 0 ? qed_repair_complain_at(r, ret, "cannot write a table",
 						file_off) :
@@ -279,8 +279,8 @@ static int find_end(struct qed_repair *r)
 	r->next = qed_round_up(size, cluster);
 	r->cut = r->next > size ? r->scan.end : UINT64_MAX;
 	if (!r->pass) {
-		r->old_end = r->scan.end;
-		r->old_cut = r->cut;
+		if (!r->resumed)
+			qed_saving_set_end(r, size);
 		r->copies.base = r->next;
 	}
 	return 0;
@@ -304,8 +304,8 @@ static int pass(struct qed_repair *r)
 	if (ret < 0)
 		return ret;
 	/* What named nothing before must not name what the file has grown by. */
-	if (r->pass == 1) {
-		r->scan.known_end = r->old_end;
+	if (r->pass == 1 || (r->resumed && !r->pass)) {
+		r->scan.known_end = qed_min(r->old_end, r->scan.end);
 		r->scan.own = qed_copies_own;
 	}
 	ret = qed_scan_run(&r->scan);
@@ -350,27 +350,11 @@ static void count_clusters(struct qed_repair *r)
 
 /* --- the job ------------------------------------------------------------------- */
 
-/* The flag is part of what --undo brings back. */
-static int save_flag(struct qed_repair *r)
-{
-	struct qed_header header = r->layer->header;
-	uint8_t buf[QED_HEADER_BYTES];
-
-	if (!r->undo.file)
-		return 0;
-	header.features &= ~QED_FEATURE_NEED_CHECK;
-	qed_header_encode(&header, buf);
-	return qed_undo_save(&r->undo, r->file, buf, sizeof(buf), 0);
-}
-
 static int clear_flag(struct qed_repair *r)
 {
 	int ret = flush(r);
 
 	if (ret < 0 || !r->report->need_check)
-		return ret;
-	ret = save_flag(r);
-	if (ret < 0)
 		return ret;
 	ret = qed_repair_prepare(r);
 	if (ret == 0)
@@ -383,8 +367,10 @@ static int clear_flag(struct qed_repair *r)
 static int run(struct qed_repair *r)
 {
 	bool mend = r->options->flags & QED_CHECK_LEAKS && !dry_run(r);
-	int ret = passes(r);
+	int ret = mend ? qed_saving_resume(r) : 0;
 
+	if (ret == 0)
+		ret = passes(r);
 	if (ret < 0)
 		return ret;
 	count_clusters(r);
@@ -509,7 +495,7 @@ int qed_image_check_undo_engine(const char *path, const struct qed_log *log,
 	int ret = open_image(&r, path, engine, true);
 
 	if (ret == 0) {
-		ret = qed_undo_apply(r.file);
+		ret = qed_revert(r.layer);
 		qed_layer_destroy(r.layer);
 	}
 	qed_engine_destroy(engine);

@@ -634,16 +634,19 @@ struct qed_check_report {
  * 0 if the check ran to its end (*report says what it found; unreadable tables
  * count as check_errors), else -errno after one message, *report as far as it
  * got: -EMEDIUMTYPE not a QED image, -ECANCELED, -EBUSY, -EUCLEAN a damaged
- * header, -EFBIG or -ENOMEM too many clusters for the memory, or as open(2)
- * says.
+ * header, -EEXIST or -EUCLEAN PATH.check-undo is something else, -EFBIG or
+ * -ENOMEM too many clusters for the memory, or as open(2) says.
  */
 int qed_image_check(const char *path, const struct qed_check_options *options,
 		    struct qed_check_report *report);
 
 /*
- * Takes the changes to tables back that PATH.check-undo tells of, durably, and
- * removes that file.  -ENOENT if there is none, -ESTALE if the image has been
- * changed since (then nothing is done), or as qed_image_check(); one message.
+ * Takes the changes to tables back that PATH.check-undo tells of, and the file's
+ * length, durably, and removes that file.  Meanwhile NEED_CHECK is set; then it is
+ * as before the repair.  Interrupted, it can be run again.  -ENOENT if there is
+ * none, -ESTALE if anything but a repair has changed a table since (then nothing is
+ * done), -EEXIST or -EUCLEAN if what has that name is something else, or as
+ * qed_image_check(); one message.
  */
 int qed_image_check_undo(const char *path, const struct qed_log *log);
 

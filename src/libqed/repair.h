@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* A repair under way: what mend.c (the passes) and leaks.c share. */
+/*
+ * A repair under way: what mend.c (the passes), copies.c, leaks.c and saving.c
+ * share.
+ */
 #ifndef QED_REPAIR_H
 #define QED_REPAIR_H
 
@@ -16,7 +19,10 @@ struct qed_repair_copies {
 	uint64_t n, max;
 };
 
-/* L2 tables that the second pass has copied, by ascending `to`. */
+/*
+ * L2 tables that the second pass has copied, or an earlier run, by ascending
+ * `to`.
+ */
 struct qed_repair_tables {
 	struct qed_repair_table {
 		uint64_t from, to;	/* file offsets */
@@ -39,6 +45,8 @@ struct qed_repair {
 	struct qed_scan scan;		/* the pass under way, or the last */
 	struct qed_undo undo;
 	bool mending;			/* passes change entries */
+	bool resumed;			/* undo is of a run before this one */
+	bool stale;			/* there is one that does not fit */
 	unsigned pass;			/* from 0 on */
 	bool unsynced;			/* copies that are not durable */
 	bool header_ready;		/* for the first change */
@@ -47,7 +55,9 @@ struct qed_repair {
 	uint64_t fixed;			/* of them */
 	uint64_t cut;			/* offset of the last cluster if it is
 					 * cut short, else UINT64_MAX */
-	uint64_t old_end, old_cut;	/* before the first pass */
+	/* before the first pass, or that of the run that this one resumes */
+	uint64_t old_size;		/* of the file */
+	uint64_t old_end, old_cut;
 	uint64_t next;			/* where the next copy goes */
 	struct qed_repair_copies copies;
 	struct qed_repair_tables tables;
@@ -75,6 +85,17 @@ void qed_repair_flush_report(struct qed_repair *r);
  */
 int qed_repair_prepare(struct qed_repair *r);
 
+/*
+ * Goes on with the undo file that there may be, if the repair may need one; what
+ * is not ours makes it fail.  Before the first pass.  0, or -errno after one
+ * message.
+ */
+int qed_saving_resume(struct qed_repair *r);
+/* To be called before each change: 0, or -errno after one message. */
+int qed_saving_begin(struct qed_repair *r);
+/* The file's size before the repair. */
+void qed_saving_set_end(struct qed_repair *r, uint64_t size);
+
 #define QED_COPIES_MAX (UINT64_C(1) << 22)	/* 64 MiB of memory at most */
 
 /*
@@ -84,6 +105,12 @@ int qed_repair_prepare(struct qed_repair *r);
 int qed_copies_note(struct qed_repair *r, const struct qed_fault *fault,
 		    uint64_t entry);
 bool qed_copies_own(struct qed_scan *scan, uint64_t entry, uint64_t entry_off);
+/*
+ * An earlier run has copied a table: 0, or -errno after one message.  Sorted when
+ * all of them are known.
+ */
+int qed_copies_note_table(struct qed_repair *r, uint64_t from, uint64_t to);
+void qed_copies_sort_tables(struct qed_repair *r);
 void qed_copies_fini(struct qed_repair *r);
 
 /*

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -15,7 +16,10 @@
 
 struct undo_header {
 	uint8_t magic[8];
-	struct qed_le64 file_size;	/* of the image before the repair */
+	struct qed_le64 file_size;
+	struct qed_le64 fingerprint;
+	struct qed_le64 need_check;	/* 0 or 1 */
+	struct qed_le64 sum;		/* of all of the header but this */
 };
 
 struct undo_record {
@@ -25,14 +29,9 @@ struct undo_record {
 };
 
 #define RECORD_MAX (UINT64_C(1) << 20)
+#define SUM_START  UINT64_C(14695981039346656037)
 
-static const uint8_t undo_magic[8] = "QEDUNDO";
-
-/* A record in memory: its place, and both sets of bytes in one buffer. */
-struct record {
-	uint64_t file_off, len;
-	uint8_t *older, *newer;
-};
+static const uint8_t undo_magic[8] = "QEDUND2";
 
 static int complain(const struct qed_undo *undo, int err, const char *what)
 {
@@ -41,9 +40,8 @@ static int complain(const struct qed_undo *undo, int err, const char *what)
 	return err;
 }
 
-/* About one of the two files. */
-static int complain_at(const struct qed_file *file, int err, const char *what,
-		       uint64_t file_off)
+int qed_undo_complain_at(const struct qed_file *file, int err, const char *what,
+			 uint64_t file_off)
 {
 	qed_log_write(&file->log, QED_LOG_ERROR,
 		      "%s: cannot %s at file offset %" PRIu64 ": %s",
@@ -60,10 +58,16 @@ static uint64_t sum_bytes(uint64_t sum, const void *bytes, uint64_t len)
 	return sum;
 }
 
+static struct qed_le64 sum_header(const struct undo_header *head)
+{
+	return qed_le64_put(sum_bytes(SUM_START, head,
+				      offsetof(struct undo_header, sum)));
+}
+
 static struct qed_le64 sum_record(const struct undo_record *head,
 				  const uint8_t *bytes, uint64_t len)
 {
-	uint64_t sum = UINT64_C(14695981039346656037);
+	uint64_t sum = SUM_START;
 
 	sum = sum_bytes(sum, &head->file_off, sizeof(head->file_off));
 	sum = sum_bytes(sum, &head->len, sizeof(head->len));
@@ -77,99 +81,233 @@ static char *undo_path(const struct qed_file *image)
 	return asprintf(&path, "%s.check-undo", image->path) < 0 ? NULL : path;
 }
 
+static int refuse_other(const char *path, const struct qed_file *image, int err)
+{
+	qed_log_write(&image->log, QED_LOG_ERROR,
+		      "%s: not an undo file of a check, which has to have that "
+		      "name: move it away", path);
+	return err;
+}
+
 /* No link, nothing but a regular file: it may lie where others can write. */
-static int check_kind(const char *path, const struct qed_file *image)
+static int open_file(struct qed_undo *undo, const char *path,
+		     struct qed_file *image)
 {
 	struct stat st;
 	int ret = lstat(path, &st) < 0 ? -errno : 0;
 
 	if (ret == 0 && !S_ISREG(st.st_mode))
-		ret = -EEXIST;
-	if (ret < 0)
+		return refuse_other(path, image, -EEXIST);
+	if (ret < 0 && ret != -ENOENT)
 		qed_log_write(&image->log, QED_LOG_ERROR, "%s: %s", path,
-			      ret == -EEXIST ? "not a regular file" :
-						    strerror(-ret));
-	return ret;
-}
-
-static int open_existing(struct qed_undo *undo, const char *path,
-			 struct qed_file *image)
-{
-	int ret = check_kind(path, image);
-
+			      strerror(-ret));
 	if (ret < 0)
 		return ret;
 	return qed_file_open(path, true, image->engine, &image->log,
 			     &undo->file);
 }
 
-static void record_free(struct record *record)
+/* --- reading --------------------------------------------------------------------- */
+
+static int add_entry(struct qed_undo *undo, const struct qed_undo_entry *entry)
 {
-	free(record->older);
-	record->older = record->newer = NULL;
+	if (undo->nentries == undo->max) {
+		uint64_t max = undo->max * 2 + 64;
+		struct qed_undo_entry *entries =
+			realloc(undo->entries, max * sizeof(*entries));
+
+		if (!entries)
+			return -ENOMEM;
+		undo->entries = entries;
+		undo->max = max;
+	}
+	undo->entries[undo->nentries++] = *entry;
+	return 0;
+}
+
+/* What a record of `len` bytes changed. */
+static int add_entries(struct qed_undo *undo, uint64_t file_off, uint64_t len,
+		       const uint8_t *bytes)
+{
+	const struct qed_le64 *older = (const struct qed_le64 *)bytes;
+	const struct qed_le64 *newer = older + len / QED_ENTRY_BYTES;
+	int ret = 0;
+
+	for (uint64_t i = 0; ret == 0 && i < len / QED_ENTRY_BYTES; i++) {
+		struct qed_undo_entry entry = {
+			.file_off = file_off + i * QED_ENTRY_BYTES,
+			.order = undo->nentries,
+			.older = qed_le64_get(older[i]),
+			.newer = qed_le64_get(newer[i]),
+		};
+
+		if (entry.older != entry.newer)
+			ret = add_entry(undo, &entry);
+	}
+	return ret;
 }
 
 /*
- * Reads the record at undo->end and moves on: 1, 0 if there is no whole one, or
- * -errno.  On 1 the caller frees *record.
+ * Reads the record at undo->end into `bytes`, which has room for the longest,
+ * and moves on: 1, 0 if there is no whole one, or -errno.
  */
-static int next_record(struct qed_undo *undo, struct record *record)
+static int next_record(struct qed_undo *undo, uint64_t size, uint8_t *bytes)
 {
 	struct undo_record head;
-	uint64_t size, len;
+	uint64_t len, file_off;
 	struct qed_le64 sum;
-	int ret = qed_file_size(undo->file, &size);
+	int ret = qed_file_read(undo->file, &head, sizeof(head), undo->end);
 
-	if (ret == 0)
-		ret = qed_file_read(undo->file, &head, sizeof(head), undo->end);
 	if (ret < 0)
 		return ret;
 	len = qed_le64_get(head.len);
-	if (!len || len > RECORD_MAX ||
+	file_off = qed_le64_get(head.file_off);
+	if (!len || len > RECORD_MAX || len % QED_ENTRY_BYTES ||
+	    file_off % QED_ENTRY_BYTES || file_off > INT64_MAX ||
 	    undo->end + sizeof(head) + 2 * len > size)
 		return 0;
-	record->file_off = qed_le64_get(head.file_off);
-	record->len = len;
-	record->older = malloc(2 * len);
-	if (!record->older)
-		return -ENOMEM;
-	record->newer = record->older + len;
-	ret = qed_file_read(undo->file, record->older, 2 * len,
+	ret = qed_file_read(undo->file, bytes, 2 * len,
 			    undo->end + sizeof(head));
-	sum = sum_record(&head, record->older, len);
-	if (ret < 0 || memcmp(&sum, &head.sum, sizeof(sum)) != 0) {
-		record_free(record);
+	if (ret < 0)
 		return ret;
-	}
+	sum = sum_record(&head, bytes, len);
+	if (memcmp(&sum, &head.sum, sizeof(sum)) != 0)
+		return 0;
 	undo->end += sizeof(head) + 2 * len;
-	return 1;
+	ret = add_entries(undo, file_off, len, bytes);
+	return ret < 0 ? ret : 1;
+}
+
+static int by_place(const void *a, const void *b)
+{
+	const struct qed_undo_entry *x = a, *y = b;
+
+	if (x->file_off != y->file_off)
+		return x->file_off < y->file_off ? -1 : 1;
+	return x->order < y->order ? -1 : x->order > y->order;
+}
+
+static int read_records(struct qed_undo *undo, uint64_t size)
+{
+	uint8_t *bytes = malloc(2 * RECORD_MAX);
+	int ret = bytes ? 1 : -ENOMEM;
+
+	undo->end = sizeof(struct undo_header);
+	while (ret > 0)
+		ret = next_record(undo, size, bytes);
+	free(bytes);
+	/* A record that is cut short gives way to the next one. */
+	if (ret == 0)
+		ret = qed_file_cut(undo->file, undo->end);
+	if (ret < 0)
+		return qed_undo_complain_at(undo->file, ret, "read", undo->end);
+	if (undo->nentries)
+		qsort(undo->entries, undo->nentries, sizeof(*undo->entries),
+		      by_place);
+	return 0;
 }
 
 /*
  * An interruption can leave a file without its header, or with one of zeroes:
- * then nothing has been changed yet.  *image_size is 0 for such a file.
+ * then nothing has been changed yet.
  */
-static int read_header(struct qed_undo *undo, uint64_t *image_size)
+static int read_header(struct qed_undo *undo, struct qed_file *image,
+		       uint64_t size)
 {
 	static const struct undo_header zero;
 	struct undo_header head;
-	uint64_t size;
-	int ret = qed_file_size(undo->file, &size);
+	struct qed_le64 sum;
+	int ret = qed_file_read(undo->file, &head, sizeof(head), 0);
 
-	*image_size = 0;
-	undo->end = sizeof(head);
-	if (ret == 0)
-		ret = qed_file_read(undo->file, &head, sizeof(head), 0);
-	if (ret == 0 && size <= sizeof(head) &&
-	    (size < sizeof(head) || !memcmp(&head, &zero, sizeof(head))))
-		return 0;
-	if (ret == 0 && memcmp(head.magic, undo_magic, sizeof(undo_magic)))
-		ret = -EUCLEAN;
 	if (ret < 0)
-		return complain(undo, ret, "not a check's undo file");
-	*image_size = qed_le64_get(head.file_size);
+		return qed_undo_complain_at(undo->file, ret, "read", 0);
+	if (size <= sizeof(head) && !memcmp(&head, &zero, sizeof(head)))
+		return 0;
+	sum = sum_header(&head);
+	if (size < sizeof(head) || memcmp(&sum, &head.sum, sizeof(sum)) ||
+	    memcmp(head.magic, undo_magic, sizeof(undo_magic)))
+		return refuse_other(undo->file->path, image, -EUCLEAN);
+	undo->image_size = qed_le64_get(head.file_size);
+	undo->fingerprint = qed_le64_get(head.fingerprint);
+	undo->need_check = qed_le64_get(head.need_check);
+	undo->begun = true;
 	return 0;
 }
+
+int qed_undo_open(struct qed_undo *undo, struct qed_file *image)
+{
+	char *path = undo_path(image);
+	uint64_t size;
+	int ret = path ? open_file(undo, path, image) : -ENOMEM;
+
+	free(path);
+	if (ret < 0)
+		return ret;
+	ret = qed_file_size(undo->file, &size);
+	if (ret < 0)
+		return complain(undo, ret, "cannot get its size");
+	ret = read_header(undo, image, size);
+	return ret == 0 && undo->begun ? read_records(undo, size) : ret;
+}
+
+void qed_undo_close(struct qed_undo *undo)
+{
+	qed_file_close(undo->file);
+	free(undo->entries);
+	*undo = (struct qed_undo){ .file = NULL };
+}
+
+uint64_t qed_undo_find(const struct qed_undo *undo, uint64_t file_off)
+{
+	uint64_t low = 0, high = undo->nentries;
+
+	while (low < high) {
+		uint64_t mid = low + (high - low) / 2;
+
+		if (undo->entries[mid].file_off < file_off)
+			low = mid + 1;
+		else
+			high = mid;
+	}
+	return low;
+}
+
+uint64_t qed_undo_next(const struct qed_undo *undo, uint64_t i)
+{
+	uint64_t file_off = undo->entries[i].file_off;
+
+	while (i < undo->nentries && undo->entries[i].file_off == file_off)
+		i++;
+	return i;
+}
+
+static bool has_value(const struct qed_undo *undo, uint64_t file_off,
+		      uint64_t value, bool older)
+{
+	for (uint64_t i = qed_undo_find(undo, file_off); i < undo->nentries; i++) {
+		const struct qed_undo_entry *entry = &undo->entries[i];
+
+		if (entry->file_off != file_off)
+			break;
+		if (entry->newer == value || (older && entry->older == value))
+			return true;
+	}
+	return false;
+}
+
+bool qed_undo_made(const struct qed_undo *undo, uint64_t file_off,
+		   uint64_t value)
+{
+	return has_value(undo, file_off, value, false);
+}
+
+bool qed_undo_knows(const struct qed_undo *undo, uint64_t file_off,
+		    uint64_t value)
+{
+	return has_value(undo, file_off, value, true);
+}
+
+/* --- writing --------------------------------------------------------------------- */
 
 static int sync_dir_of(const char *path)
 {
@@ -185,70 +323,54 @@ static int sync_dir_of(const char *path)
 	return ret;
 }
 
-static int write_header(struct qed_undo *undo, struct qed_file *image)
+static int write_header(struct qed_undo *undo)
 {
-	struct undo_header head;
-	uint64_t size;
-	int ret = qed_file_size(image, &size);
+	struct undo_header head = {
+		.file_size = qed_le64_put(undo->image_size),
+		.fingerprint = qed_le64_put(undo->fingerprint),
+		.need_check = qed_le64_put(undo->need_check),
+	};
+	int ret;
 
 	memcpy(head.magic, undo_magic, sizeof(undo_magic));
-	head.file_size = qed_le64_put(size);
-	if (ret == 0)
-		ret = qed_file_write(undo->file, &head, sizeof(head), 0);
+	head.sum = sum_header(&head);
+	ret = qed_file_write(undo->file, &head, sizeof(head), 0);
 	if (ret == 0)
 		ret = qed_file_flush(undo->file);
 	if (ret == 0)
 		ret = sync_dir_of(undo->file->path);
 	undo->end = sizeof(head);
-	return ret < 0 ? complain(undo, ret, "cannot write") : 0;
+	undo->begun = ret == 0;
+	return ret < 0 ? qed_undo_complain_at(undo->file, ret, "write", 0) : 0;
 }
 
-/* Behind what an earlier repair has saved, if it has got so far. */
-static int continue_file(struct qed_undo *undo, struct qed_file *image)
+static int make_file(const char *path, struct qed_file *image)
 {
-	struct record record;
-	uint64_t size;
-	int ret = read_header(undo, &size);
+	int ret = unlink(path) < 0 && errno != ENOENT ? -errno : 0;
+	int fd = ret < 0 ? -1 : open(path, O_RDWR | O_CREAT | O_EXCL |
+					   O_NOFOLLOW | O_CLOEXEC, 0600);
 
-	if (ret < 0 || !size)
-		return ret < 0 ? ret : write_header(undo, image);
-	while ((ret = next_record(undo, &record)) > 0)
-		record_free(&record);
-	if (ret == 0)
-		ret = qed_file_cut(undo->file, undo->end);
-	return ret < 0 ? complain(undo, ret, "cannot continue") : 0;
-}
-
-int qed_undo_open(struct qed_undo *undo, struct qed_file *image)
-{
-	char *path = undo_path(image);
-	int ret = -ENOMEM, fd;
-
-	if (!path)
-		return ret;
-	fd = open(path, O_RDWR | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC,
-		  0600);
-	if (fd < 0 && errno != EEXIST) {
-		ret = -errno;
-		qed_log_write(&image->log, QED_LOG_ERROR,
-			      "%s: cannot save tables before they are "
-			      "changed: %s", path, strerror(-ret));
-		goto out;
-	}
-	if (fd >= 0)
+	if (fd >= 0) {
 		close(fd);
-	ret = open_existing(undo, path, image);
-	if (ret == 0)
-		ret = continue_file(undo, image);
-out:
-	free(path);
+		return 0;
+	}
+	ret = ret < 0 ? ret : -errno;
+	qed_log_write(&image->log, QED_LOG_ERROR, "%s: cannot save tables "
+		      "before they are changed: %s", path, strerror(-ret));
 	return ret;
 }
 
-void qed_undo_close(struct qed_undo *undo)
+int qed_undo_create(struct qed_undo *undo, struct qed_file *image)
 {
-	qed_file_close(undo->file);
-	undo->file = NULL;
+	char *path = undo_path(image);
+	int ret = path ? make_file(path, image) : -ENOMEM;
+
+	if (ret == 0)
+		ret = open_file(undo, path, image);
+	if (ret == 0)
+		ret = write_header(undo);
+	free(path);
+	return ret;
 }
 
 int qed_undo_save(struct qed_undo *undo, struct qed_file *image,
@@ -263,7 +385,7 @@ int qed_undo_save(struct qed_undo *undo, struct qed_file *image,
 	ret = qed_file_read(image, bytes, len, file_off);
 	if (ret < 0) {
 		free(head);
-		return complain_at(image, ret, "read a table", file_off);
+		return qed_undo_complain_at(image, ret, "read a table", file_off);
 	}
 	memcpy(bytes + len, now, len);
 	head->file_off = qed_le64_put(file_off);
@@ -275,169 +397,19 @@ int qed_undo_save(struct qed_undo *undo, struct qed_file *image,
 		ret = qed_file_flush(undo->file);
 	free(head);
 	if (ret < 0)
-		return complain_at(undo->file, ret, "write", undo->end);
+		return qed_undo_complain_at(undo->file, ret, "write", undo->end);
 	undo->end += sizeof(*head) + 2 * len;
 	return 0;
 }
 
-/* All records, the oldest first. */
-struct records {
-	struct record *list;
-	size_t n, max;
-};
+/* --- removing -------------------------------------------------------------------- */
 
-static int load_records(struct qed_undo *undo, struct records *all)
+int qed_undo_remove(struct qed_undo *undo)
 {
-	int ret = 1;
+	const char *path = undo->file->path;
+	int ret = unlink(path) < 0 ? -errno : sync_dir_of(path);
 
-	while (ret > 0) {
-		if (all->n == all->max) {
-			size_t max = all->max * 2 + 16;
-			struct record *list =
-				realloc(all->list, max * sizeof(*list));
-
-			if (!list)
-				return -ENOMEM;
-			all->list = list;
-			all->max = max;
-		}
-		ret = next_record(undo, &all->list[all->n]);
-		all->n += ret > 0;
-	}
-	return ret;
-}
-
-static bool changed_later(const struct records *all, size_t i)
-{
-	for (size_t j = i + 1; j < all->n; j++)
-		if (qed_ranges_overlap(all->list[i].file_off, all->list[i].len,
-				       all->list[j].file_off, all->list[j].len))
-			return true;
-	return false;
-}
-
-/* Is `now` what one of the records has for that place, before or after? */
-static bool is_known(const struct records *all, const uint8_t *now,
-		     uint64_t file_off, uint64_t len)
-{
-	for (size_t i = 0; i < all->n; i++) {
-		const struct record *r = &all->list[i];
-		uint64_t at = file_off - r->file_off;
-
-		if (file_off < r->file_off || r->len < len ||
-		    at > r->len - len)
-			continue;
-		if (!memcmp(now, r->newer + at, len) ||
-		    !memcmp(now, r->older + at, len))
-			return true;
-	}
-	return false;
-}
-
-/* An undo that was interrupted has put back any of the entries, not all. */
-static bool fits(const struct records *all, const struct record *r,
-		 const uint8_t *now)
-{
-	if (!memcmp(now, r->newer, r->len) || !memcmp(now, r->older, r->len))
-		return true;
-	for (uint64_t at = 0; at < r->len; at += QED_ENTRY_BYTES)
-		if (!is_known(all, now + at, r->file_off + at,
-			      qed_min(QED_ENTRY_BYTES, r->len - at)))
-			return false;
-	return true;
-}
-
-static int refuse_changed(const struct qed_undo *undo,
-			  const struct qed_file *image)
-{
-	qed_log_write(&image->log, QED_LOG_ERROR,
-		      "%s: has been changed since the repair: %s does not fit "
-		      "it any more", image->path, undo->file->path);
-	return -ESTALE;
-}
-
-/* Does the image hold what the repair left, or an interrupted undo? */
-static int check_records(const struct qed_undo *undo, struct qed_file *image,
-			 const struct records *all)
-{
-	uint8_t *now = malloc(RECORD_MAX);
-	int ret = now ? 0 : complain(undo, -ENOMEM, "cannot undo the repair");
-
-	for (size_t i = 0; ret == 0 && i < all->n; i++) {
-		const struct record *r = &all->list[i];
-
-		if (changed_later(all, i))
-			continue;
-		ret = qed_file_read(image, now, r->len, r->file_off);
-		if (ret < 0)
-			complain_at(image, ret, "read a table", r->file_off);
-		else if (!fits(all, r, now))
-			ret = refuse_changed(undo, image);
-	}
-	free(now);
-	return ret;
-}
-
-static int put_back(struct qed_file *image, const struct records *all,
-		    uint64_t size)
-{
-	int ret = qed_file_lengthen(image, size);
-
-	if (ret < 0)
-		return complain_at(image, ret, "get its end back", size);
-	for (size_t i = all->n; i-- > 0;) {
-		const struct record *r = &all->list[i];
-
-		ret = qed_file_write(image, r->older, r->len, r->file_off);
-		if (ret < 0)
-			return complain_at(image, ret, "write", r->file_off);
-	}
-	ret = qed_file_flush(image);
-	if (ret < 0)
-		qed_log_write(&image->log, QED_LOG_ERROR, "%s: cannot sync: %s",
-			      image->path, strerror(-ret));
-	return ret;
-}
-
-static int apply(struct qed_undo *undo, struct qed_file *image)
-{
-	struct records all = { .n = 0 };
-	uint64_t size;
-	int ret = read_header(undo, &size);
-
-	if (ret < 0)
-		return ret;
-	ret = load_records(undo, &all);
-	if (ret < 0)
-		complain_at(undo->file, ret, "read", undo->end);
-	if (ret == 0)
-		ret = check_records(undo, image, &all);
-	if (ret == 0)
-		ret = put_back(image, &all, size);
-	for (size_t i = 0; i < all.n; i++)
-		record_free(&all.list[i]);
-	free(all.list);
-	return ret;
-}
-
-int qed_undo_apply(struct qed_file *image)
-{
-	struct qed_undo undo = { .file = NULL };
-	char *path = undo_path(image);
-	int ret = -ENOMEM;
-
-	if (!path)
-		return ret;
-	ret = open_existing(&undo, path, image);
-	if (ret == 0)
-		ret = apply(&undo, image);
-	if (ret == 0 && unlink(path) < 0) {
-		ret = -errno;
-		complain(&undo, ret, "cannot remove");
-	}
-	qed_undo_close(&undo);
-	free(path);
-	return ret;
+	return ret < 0 ? complain(undo, ret, "cannot remove") : 0;
 }
 
 /* What has that name and is none was made by somebody else. */
@@ -451,6 +423,15 @@ static bool is_undo_file(const char *path)
 	if (fd >= 0)
 		close(fd);
 	return is;
+}
+
+bool qed_undo_exists(struct qed_file *image)
+{
+	char *path = undo_path(image);
+	bool exists = path && is_undo_file(path);
+
+	free(path);
+	return exists;
 }
 
 int qed_undo_drop(struct qed_file *image)

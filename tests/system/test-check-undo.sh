@@ -1,0 +1,192 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# qedimg check --undo: takes a repair back, to the byte, if nothing but repairs has
+# changed a table since, however they were interrupted; else does nothing.
+
+in_memory=yes
+# shellcheck source-path=SCRIPTDIR source=functions.sh
+. "$(dirname "$0")/functions.sh"
+requires qemu-img qemu-io fallocate strace "$QEDIMG" "$QEDFS" "$MKIMAGE" "$WAITFOR"
+
+cd "$TMP"
+mkdir mnt
+
+# check STATUS ARG…: qedimg check ends so; what it prints is in the files out, err
+check() {
+	want=$1
+	shift
+	status=0
+	timeout 100 "$QEDIMG" check "$@" >out 2>err </dev/null || status=$?
+	[ "$status" -eq "$want" ] ||
+		fail "$label: check $*: status $status, not $want: $(cat out err)"
+}
+
+# A shared cluster; a table named twice; entries for where their copies go.
+cs=4096
+cat >bad.img.txt <<-END
+	cluster_size $cs
+	table_size 2
+	l1_table_offset $cs
+	image_size 16777216
+	file_size $((12 * cs))
+	l1[0] = $((3 * cs))
+	l1[1] = $((5 * cs))
+	l1[2] = $((5 * cs))
+	l2@$((3 * cs))[0] = $((7 * cs))
+	l2@$((3 * cs))[1] = $((8 * cs))
+	l2@$((3 * cs))[2] = $((12 * cs))
+	l2@$((3 * cs))[3] = $((13 * cs))
+	l2@$((3 * cs))[4] = $((5 * cs))
+	l2@$((5 * cs))[0] = $((8 * cs))
+	l2@$((5 * cs))[1] = $((9 * cs))
+	l2@$((5 * cs))[2] = $((10 * cs))
+	l2@$((5 * cs))[3] = $((11 * cs))
+	l2@$((5 * cs))[4] = $((14 * cs))
+	fill $((7 * cs)) $((5 * cs)) 0xa7
+END
+"$MKIMAGE" bad.img.txt bad.qed
+
+# repaired: x.qed is mended, and has an undo file
+repaired() {
+	rm -f x.qed x.qed.check-undo
+	cp bad.qed x.qed
+	check 0 -r all x.qed
+	[ -s x.qed.check-undo ] || fail "$label: no undo file"
+}
+
+# refused: undo finds that x.qed has been changed, and changes nothing
+refused() {
+	cp x.qed kept.qed
+	check 1 --undo x.qed
+	grep -q 'x.qed: has been changed since .*x.qed.check-undo' err ||
+		fail "$label: undo: $(cat err)"
+	same_bytes x.qed kept.qed
+}
+
+# undone: undo makes x.qed what it was
+undone() {
+	check 0 --undo x.qed
+	same_bytes x.qed bad.qed
+	[ ! -e x.qed.check-undo ] || fail "$label: the undo file is still there"
+}
+
+label=undo
+repaired
+undone
+repaired
+check 0 -r all x.qed
+undone
+
+label='written in place'
+repaired
+qemu_do x.qed qed 'write -P 1 0 4k'
+mount_qed x.qed mnt
+printf 'in place' | dd of=mnt/x.raw bs=4096 seek=1 conv=notrunc status=none
+umount_qed mnt
+check 0 --undo x.qed
+cmp -n "$((7 * cs))" x.qed bad.qed || fail "$label: the tables differ"
+
+label='new clusters'
+repaired
+mount_qed x.qed mnt
+dd if=/dev/urandom of=mnt/x.raw bs=4096 seek=100 count=1 conv=notrunc status=none
+umount_qed mnt
+refused
+label='new clusters in a table that the repair made'
+repaired
+qemu_do x.qed qed 'write -P 1 8404992 4k'
+refused
+label='discarded'
+repaired
+mount_qed x.qed mnt
+fallocate -p -o 4096 -l 4096 mnt/x.raw
+umount_qed mnt
+refused
+label='resized'
+repaired
+"$QEDIMG" resize -q --shrink x.qed 6M
+refused
+repaired
+"$QEDIMG" resize -q x.qed 20M
+refused
+label='committed'
+truncate -s 16M base.raw
+rm -f x.qed x.qed.check-undo
+cp bad.qed x.qed
+"$QEDIMG" rebase -q -u -b base.raw -F raw x.qed
+check 0 -r all x.qed
+"$QEDIMG" commit -q x.qed
+refused
+
+label='a repair after that'
+repaired
+qemu_do x.qed qed 'write -P 1 400k 4k'
+put_le 64 x.qed "$((3 * cs + 8))" 7
+cp x.qed again.qed
+check 0 -r all x.qed
+grep -q 'warning: x.qed.check-undo: made anew' err || fail "$label: $(cat err)"
+check 0 --undo x.qed
+cmp -n "$((7 * cs))" x.qed again.qed || fail "$label: the tables differ"
+
+label='not ours'
+for content in mine 'something that is longer than a header is, by and large'; do
+	cp bad.qed x.qed
+	echo "$content" >x.qed.check-undo
+	cp x.qed.check-undo kept
+	for how in '-r all' --undo; do
+		# shellcheck disable=SC2086 # words
+		check 1 $how x.qed
+		grep -q 'x.qed.check-undo: .*move it away' err ||
+			fail "$label: $how: $(cat err)"
+		same_bytes x.qed bad.qed
+		same_bytes x.qed.check-undo kept
+	done
+done
+
+# ---- interrupted ----
+
+# killed N OPTION…: at the Nth write or change of length, if there are as many
+killed() {
+	when=$1
+	shift
+	label="killed at $when, $*"
+	status=0
+	ASAN_OPTIONS=${ASAN_OPTIONS-}${ASAN_OPTIONS:+:}detect_leaks=0 \
+		strace -f -qq -e trace=pwrite64,pwritev,ftruncate \
+		-e "inject=pwrite64,pwritev,ftruncate:signal=KILL:when=$when" \
+		-o trace "$QEDIMG" check -q "$@" x.qed >out 2>err || status=$?
+	"$WAITFOR" unlocked x.qed 30 || fail "$label: still locked"
+	[ "$status" -eq 0 ] || [ "$status" -eq 137 ] ||
+		fail "$label: status $status: $(cat err)"
+}
+
+# dropped: what named nothing does not name a copy now
+dropped() {
+	for entry in 2 3; do
+		[ "$(get_le 64 x.qed "$((3 * cs + 8 * entry))")" -eq 0 ] ||
+			fail "$label: an entry past the end is kept"
+	done
+}
+
+for when in 1 2 3 4 5 6 8 10; do
+	for next in '-r all' --undo; do
+		rm -f x.qed x.qed.check-undo
+		cp bad.qed x.qed
+		killed "$when" -r all
+		[ "$next" = '-r all' ] || [ -e x.qed.check-undo ] || continue
+		# shellcheck disable=SC2086 # words
+		check 0 $next x.qed
+		[ "$next" = --undo ] || dropped
+		[ "$next" = '-r all' ] || same_bytes x.qed bad.qed
+		[ ! -e x.qed.check-undo ] || undone
+	done
+	repaired
+	killed "$when" --undo
+	[ ! -e x.qed.check-undo ] || undone
+	# Or the repair goes on from there, and can be taken back.
+	repaired
+	killed "$when" --undo
+	check 0 -r all x.qed
+	dropped
+	undone
+done
