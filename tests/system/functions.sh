@@ -318,11 +318,11 @@ kill_qed() {
 
 # released IMAGE…: nobody has QEMU's locks on them.  What was killed keeps its
 # locks until the kernel has ended its io_uring, which may be later.
-released() {
+released() (
 	for image; do
 		"$WAITFOR" unlocked "$image" 300 || fail "$image is still locked"
 	done
-}
+)
 
 # drop_qed DIR: whatever is left of a mount goes away (for cleanup)
 drop_qed() (
