@@ -266,12 +266,16 @@ TESTS += $(long_system_tests) $(LIBRARY_TESTS) $(making_job_programs) \
 	$(short_system_tests) $(UNIT_TESTS)
 TEST_EXTENSIONS = .sh
 
+# Libtool makes scripts of the programs' names, which take ten times as long to start as
+# the programs themselves, in .libs; those have to be told where the library is.
 AM_TESTS_ENVIRONMENT = \
 	TOP_BUILDDIR='$(abs_top_builddir)'; export TOP_BUILDDIR; \
 	TOP_SRCDIR='$(abs_top_srcdir)'; export TOP_SRCDIR; \
 	QED_SANITIZER='$(enable_sanitizer)'; export QED_SANITIZER; \
 	PATH='$(abs_top_builddir)/fuse:$(abs_top_builddir)/src/qedimg':"$$PATH"; \
-	export PATH;
+	PATH='$(abs_top_builddir)/fuse/.libs:$(abs_top_builddir)/src/qedimg/.libs':"$$PATH"; \
+	LD_LIBRARY_PATH='$(abs_top_builddir)/.libs'"$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"; \
+	export PATH LD_LIBRARY_PATH;
 LOG_COMPILER = $(SHELL) $(top_srcdir)/scripts/run-test
 SH_LOG_COMPILER = $(SHELL) $(top_srcdir)/scripts/run-test $(SHELL)
 

@@ -25,16 +25,26 @@ PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
 LC_ALL=C
 export TOP_SRCDIR TOP_BUILDDIR PATH LC_ALL
 
-# built PATH…: the first that the build tree has, else the first
+# built PATH…: the first that the build tree has, else the first.  Libtool makes a
+# script of that name, which takes ten times as long to start as the program itself.
 built() (
 	for path; do
-		if [ -x "$TOP_BUILDDIR/$path" ]; then
-			echo "$TOP_BUILDDIR/$path"
-			exit
-		fi
+		for file in "${path%/*}/.libs/${path##*/}" "$path"; do
+			if [ -x "$TOP_BUILDDIR/$file" ]; then
+				echo "$TOP_BUILDDIR/$file"
+				exit
+			fi
+		done
 	done
 	echo "$TOP_BUILDDIR/$1"
 )
+
+# Those have to be told where the library is.
+case :${LD_LIBRARY_PATH-}: in
+*:"$TOP_BUILDDIR/.libs":*) ;;
+*) LD_LIBRARY_PATH=$TOP_BUILDDIR/.libs${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH} ;;
+esac
+export LD_LIBRARY_PATH
 
 : "${QEDFS:=$(built qedfs fuse/qedfs)}"
 : "${QEDIMG:=$(built qedimg src/qedimg/qedimg)}"

@@ -24,7 +24,8 @@ $TMP/vm.qed $TMP/lower fuse.qedfs ro,noauto,_netdev,x-systemd.automount,user,noe
 END
 
 mkdir bin
-printf '#!/bin/sh\nexec "%s" "$@"\n' "$QEDFS" >bin/qedfs
+printf '#!/bin/sh\nLD_LIBRARY_PATH="%s" exec "%s" "$@"\n' "$LD_LIBRARY_PATH" "$QEDFS" \
+	>bin/qedfs
 chmod +x bin/qedfs
 mount_on /usr/local/sbin --bind "$TMP/bin"
 
