@@ -16,7 +16,7 @@ check() {
 	want=$1
 	shift
 	status=0
-	timeout 100 "$QEDIMG" check "$@" >out 2>err </dev/null || status=$?
+	timeout 300 "$QEDIMG" check "$@" >out 2>err </dev/null || status=$?
 	[ "$status" -eq "$want" ] ||
 		fail "$label: check $*: status $status, not $want: $(cat out err)"
 }
