@@ -7,7 +7,7 @@ import os
 
 import replay
 from command import run
-from datasets import CLUSTER, GIB
+from datasets import CLUSTER, GIB, MIB
 from fio import Job
 from install import Install, Tree
 
@@ -15,15 +15,21 @@ from install import Install, Tree
 MAP_LOCKED = 0x2000             # x86's and arm64's; Python has no name for it
 
 
+def warm(path):
+    """The file into the page cache; what is not there yet in single pages, as
+    by rewrite_by_pages()."""
+    piece = bytearray(MIB)
+    with open(path, "rb", buffering=0) as file:
+        os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_RANDOM)
+        while file.readinto(piece):
+            pass
+
+
 def _map(path, flags):
+    warm(path)
     with open(path, "rb") as file:
         return mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ,
                          flags=mmap.MAP_SHARED | mmap.MAP_POPULATE | flags)
-
-
-def warm(path):
-    """The file into the page cache."""
-    _map(path, 0).close()
 
 
 def pin(path):
