@@ -21,6 +21,7 @@ class Workload:
     scattered: bool = False     # writes a page in each of many clusters
     fsync_every: int = 0        # writes
     cold: bool = False          # nothing of the image is in the page cache
+    in_place: bool = False      # writes over what is there
     install: bool = False       # install.py instead of fio
     servers: tuple = ()         # all that have such an image if empty
 
@@ -59,14 +60,14 @@ ALL = (
     Workload("read-cold", "cold read 4 KiB random, depth 32", "cold", "IOPS",
              _random("randread", 32), cold=True),
     Workload("write-d1", "write 4 KiB in place, random, depth 1", "full",
-             "IOPS", _random("randwrite", 1)),
+             "IOPS", _random("randwrite", 1), in_place=True),
     Workload("write-d16", "write 4 KiB in place, random, depth 16", "full",
-             "IOPS", _random("randwrite", 16)),
+             "IOPS", _random("randwrite", 16), in_place=True),
     Workload("buffered-read", "buffered read, sequential", "full", "MiB/s",
              {"rw": "read", "bs": "128k"}, direct=False, once=GIB),
     Workload("buffered-write", "buffered write 4 KiB in place, sequential",
              "full", "MiB/s", {"rw": "write", "bs": "4k"}, direct=False,
-             once=512 * MIB),
+             once=512 * MIB, in_place=True),
     Workload("first-seq", "first write 1 MiB sequential", "fresh", "MiB/s",
              {"rw": "write", "bs": "1m", "iodepth": 4}, once=GIB),
     Workload("first-64k", "first write 64 KiB random, depth 16", "fresh",
