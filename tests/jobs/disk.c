@@ -47,6 +47,34 @@ static bool read_disk(struct disk *disk, struct qed_image *image,
 	return true;
 }
 
+/* The memory of the disk that was freed last: sanitizers take long to get some. */
+static struct disk spare;
+
+static void free_memory(struct disk *disk)
+{
+	free(disk->bytes);
+	free(disk->bad);
+	memset(disk, 0, sizeof(*disk));
+}
+
+static void get_memory(struct disk *disk, uint64_t size)
+{
+	if (spare.room <= size) {
+		free_memory(&spare);
+		spare.room = size + 1;
+		spare.bytes = malloc(size + 1);
+		spare.bad = malloc(size / SECTOR + 1);
+	}
+	if (!spare.bytes || !spare.bad)
+		die("disk");
+	*disk = spare;
+	memset(&spare, 0, sizeof(spare));
+	disk->size = size;
+	/* Not the disk that it held before. */
+	memset(disk->bytes, 0xa5, size + 1);
+	memset(disk->bad, 0, size / SECTOR + 1);
+}
+
 bool disk_read(struct disk *disk, const char *path, bool writable,
 	       char message[700])
 {
@@ -66,11 +94,7 @@ bool disk_read(struct disk *disk, const char *path, bool writable,
 	if (plain_open(path, &options, &image) < 0)
 		return wrong(message, "cannot be opened: %s", log);
 	qed_image_get_info(image, &info);
-	disk->size = info.virtual_size;
-	disk->bytes = malloc(disk->size + 1);
-	disk->bad = calloc(1, disk->size / SECTOR + 1);
-	if (!disk->bytes || !disk->bad)
-		die("disk");
+	get_memory(disk, info.virtual_size);
 	ok = read_disk(disk, image, info.cluster_size ? info.cluster_size :
 							4096);
 	if (qed_image_close(image) < 0 || !ok)
@@ -80,8 +104,10 @@ bool disk_read(struct disk *disk, const char *path, bool writable,
 
 void disk_free(struct disk *disk)
 {
-	free(disk->bytes);
-	free(disk->bad);
+	if (!disk->bytes)
+		return;
+	free_memory(&spare);
+	spare = *disk;
 	memset(disk, 0, sizeof(*disk));
 }
 

@@ -47,6 +47,7 @@ struct disk {
 	uint64_t size;
 	uint8_t *bytes;
 	uint8_t *bad;			/* for each sector: cannot be read */
+	uint64_t room;			/* that bytes has; disk.c's */
 };
 
 /*

@@ -157,9 +157,18 @@ damaged() {
 	count=$((count + 1))
 }
 
+# Sanitizers look for other things: one place of each kind is enough for them.
+places() {
+	if [ "${QED_SANITIZER:-no}" = no ]; then
+		echo "$@"
+	else
+		echo "$1"
+	fi
+}
+
 # Everything that an entry of an L2 table can be but should not.
 l2_faults() {
-	for index in 0 3 "$last"; do
+	for index in $(places 3 0 "$last"); do
 		own="$((index * cs)) $cs"
 		l2_faults_at "l2@${t0}[$index]" "$((t0 + 8 * index))"
 	done
@@ -189,7 +198,7 @@ l2_faults_at() {
 
 # Of the L1 table.
 l1_faults() {
-	for index in 0 1 2 "$last"; do
+	for index in $(places 0 1 2 "$last"); do
 		own="$((index * span)) $span"
 		l1_faults_at "l1[$index]" "$((2 * cs + 8 * index))"
 	done
@@ -229,7 +238,8 @@ own="$((2 * cs)) $cs"
 damaged past-end any "l2@${t0}[1] = $((16 * cs))" \
 	"l1[1] = $((1 << 40))" "l2@${t0}[2] = $((14 * cs))"
 say "$count damaged images"
-[ "$count" -ge 100 ] || fail "only $count damaged images"
+[ "${QED_SANITIZER:-no}" != no ] || [ "$count" -ge 100 ] ||
+	fail "only $count damaged images"
 
 # ---- shared clusters read the same as before, in both places ----
 
