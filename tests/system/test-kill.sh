@@ -11,6 +11,7 @@ requires fio qemu-img "$QEDFS" "$QEDIMG"
 
 ledger=$(built tests/system/ledger)
 kills=30		# all kinds of ledger_kills(), and six of fio_kill()
+[ "${QED_SANITIZER:-no}" = no ] || kills=15
 [ -z "${QED_SOAK:-}" ] || kills=1000
 kills=${QED_KILLS:-$kills}
 seed=${QED_SEED:-$(date +%s)}

@@ -10,7 +10,7 @@ requires qemu-img "$QEDFS" "$QEDIMG" "$RANDOMIO"
 mib=1048576
 seed=${QED_SEED:-$(date +%s)}
 ops=34000
-case ${QED_SANITIZER-} in *thread*) ops=10000 ;; esac
+case ${QED_SANITIZER-} in *address* | *thread*) ops=10000 ;; esac
 [ -z "${QED_SOAK:-}" ] || ops=2000000
 cd "$TMP"
 mkdir mnt
