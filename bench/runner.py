@@ -92,7 +92,7 @@ class Runner:
         if workload.scattered:
             self._trace(workload, seed)
         if workload.in_place:
-            warm(files[0])
+            warm(files[0])      # or dd would read ahead, into large folios
             rewrite(files[0])
         self._sync()
         for path in files:

@@ -21,7 +21,7 @@
 
 #define STATES_CI        2000
 #define STATES_SANITIZED 300
-#define STATES_TSAN      64
+#define STATES_TSAN      80
 #define STATES_SOAK      100000
 #define PER_RUN          60		/* states of one workload */
 #define PER_RUN_TSAN     8
@@ -58,7 +58,7 @@ static struct setup random_setup(uint64_t seed, enum control control)
 	setup.backing = (enum backing)rng_below(&rng, BACKING_KINDS);
 	setup.disk_size = (4 << 20) + rng_below(&rng, small ? 8192 : 16384) *
 					      UINT64_C(512);
-	setup.threads = rng_chance(&rng, is_env("QED_SANITIZER", "thread") ? 80 : 20);
+	setup.threads = rng_chance(&rng, 20);
 	setup.nsessions = 1 + (unsigned)rng_below(&rng, 3);
 	setup.nrequests = 20 + (unsigned)rng_below(&rng, 100);
 	if (control != CONTROL_NONE)

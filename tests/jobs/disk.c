@@ -47,7 +47,10 @@ static bool read_disk(struct disk *disk, struct qed_image *image,
 	return true;
 }
 
-/* The memory of the disk that was freed last: sanitizers take long to get some. */
+/*
+ * The memory of the disk that was freed last: sanitizers take long to get some.  It is
+ * for disks of that size only, or they would not see what goes past an end.
+ */
 static struct disk spare;
 
 static void free_memory(struct disk *disk)
@@ -59,7 +62,7 @@ static void free_memory(struct disk *disk)
 
 static void get_memory(struct disk *disk, uint64_t size)
 {
-	if (spare.room <= size) {
+	if (spare.room != size + 1) {
 		free_memory(&spare);
 		spare.room = size + 1;
 		spare.bytes = malloc(size + 1);

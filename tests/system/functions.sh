@@ -121,10 +121,12 @@ run_cleanups() (
 sanitizer_reports() (
 	status=0
 	for report in "$TMP"/.san.*; do
+		[ -e "$report" ] || continue
 		# Of a thread that has just ended LeakSanitizer says that it cannot
 		# look at it; that is no leak.
-		grep -qv 'Unable to get registers from thread' "$report" \
-			2>/dev/null || continue
+		[ ! -s "$report" ] ||
+			grep -qv 'Unable to get registers from thread' "$report" ||
+			continue
 		say "sanitizer report:" >&2
 		cat "$report" >&2
 		status=1
