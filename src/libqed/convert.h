@@ -25,6 +25,7 @@ struct qed_convert_side {
 	struct qed_map_extent extent;
 	struct qed_file *file;		/* that the extent has its place in */
 	uint64_t start, end;		/* of the extent */
+	uint64_t ahead;			/* up to where reading has been begun */
 };
 
 struct qed_conversion {

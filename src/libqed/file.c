@@ -25,6 +25,15 @@
 #define WRITE_BEHIND (UINT64_C(16) << 20)
 
 /*
+ * Less is left to the host, which reads the neighbours as well; that it is read
+ * from front to back it finds out by itself if there is more, or if what comes
+ * next is not far.
+ */
+#define READ_AHEAD_MIN (UINT64_C(64) << 10)
+#define READ_AHEAD_MAX (UINT64_C(16) << 20)
+#define READ_AHEAD_JUMP (UINT64_C(4) << 20)
+
+/*
  * Of a kernel (6.5) that may be newer than the headers.  Which headers have the
  * structures differs: glibc's, the kernel's, both or neither.
  */
@@ -470,6 +479,18 @@ bool qed_file_is_cached(struct qed_file *file, uint64_t file_off, uint64_t len)
 	return file->engine->ops->try_now && reaches(file, file_off + len) &&
 	       has_pages(file, file_off, len) &&
 	       is_at_hand(file, file_off + len - 1);
+}
+
+void qed_file_read_ahead(struct qed_file *file, uint64_t file_off,
+			 uint64_t len)
+{
+	uint64_t before = atomic_exchange_explicit(&file->ahead, file_off + len,
+						   memory_order_relaxed);
+
+	if (len >= READ_AHEAD_MIN && len <= READ_AHEAD_MAX &&
+	    (file_off < before || file_off - before >= READ_AHEAD_JUMP))
+		(void)posix_fadvise(file->fd, (off_t)file_off, (off_t)len,
+				    POSIX_FADV_WILLNEED);
 }
 
 void qed_file_write_behind(struct qed_file *file, uint64_t len)

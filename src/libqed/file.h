@@ -28,6 +28,8 @@ struct qed_file {
 	dev_t dev;
 	ino_t ino;
 	_Atomic int grow_mode;		/* enum in file.c; atomic, found lazily */
+	_Atomic uint64_t ahead;		/* end of the last range that
+					 * qed_file_read_ahead() was told of */
 	_Atomic uint64_t behind;	/* bytes, for qed_file_write_behind() */
 	pthread_mutex_t part_lock;	/* a leaf */
 	struct qed_file_part part;	/* under part_lock; source.c's */
@@ -127,6 +129,14 @@ uint64_t qed_file_next_hole(struct qed_file *file, uint64_t file_off);
  * not wait for a page that is under way; it is all in the file then.
  */
 bool qed_file_is_cached(struct qed_file *file, uint64_t file_off, uint64_t len);
+
+/*
+ * The range will be read soon and as a whole: if that is worth a request of its
+ * own, the host begins, whatever the sizes of the reads that follow.  Nothing
+ * depends on it.
+ */
+void qed_file_read_ahead(struct qed_file *file, uint64_t file_off,
+			 uint64_t len);
 
 /*
  * `len` bytes more have been written to the page cache, of many that will be

@@ -52,6 +52,16 @@ static uint64_t file_off_at(const struct qed_convert_side *side, uint64_t pos)
 	return side->extent.file_off + (pos - side->start);
 }
 
+/* It will be read from `pos` on. */
+static void read_ahead(struct qed_convert_side *side, uint64_t pos)
+{
+	if (!is_data(side) || !side->file || side->ahead >= side->end)
+		return;
+	qed_file_read_ahead(side->file, file_off_at(side, pos),
+			    side->end - pos);
+	side->ahead = side->end;
+}
+
 /* Does the backing file's chain have it from the same place? */
 static bool is_same(const struct qed_conversion *copy, uint64_t pos)
 {
@@ -165,6 +175,9 @@ static int gather(struct qed_conversion *copy, struct qed_piece *piece)
 		if (len > 0 && kind != SPAN_DATA &&
 		    qed_round_up(len, unit) + unit <= len + n)
 			break;
+		read_ahead(&copy->source, copy->pos + len);
+		if (copy->has_base)
+			read_ahead(&copy->base, copy->pos + len);
 		len += n;
 	}
 	len = qed_min(qed_round_up(qed_min(len, max), unit), left);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* When the host is told to begin with what a flush will ask for. */
+/*
+ * When the host is told to begin: to write what a flush will ask for, to read what
+ * a copy will.
+ */
 #include "config.h"
 
 #include <setjmp.h>
@@ -30,6 +33,25 @@ int sync_file_range(int fd, off_t offset, off_t count, unsigned flags)
 	assert_int_equal(count, 0);
 	assert_int_equal(flags, SYNC_FILE_RANGE_WRITE);
 	atomic_fetch_add(&begun, 1);
+	return 0;
+}
+
+struct range {
+	off_t off, len;
+};
+
+static struct range asked[8];
+static _Atomic unsigned nasked;
+
+/* Instead of the C library's. */
+int posix_fadvise(int fd, off_t offset, off_t len, int advice)
+{
+	unsigned i = atomic_fetch_add(&nasked, 1);
+
+	(void)fd;
+	assert_int_equal(advice, POSIX_FADV_WILLNEED);
+	if (i < sizeof(asked) / sizeof(asked[0]))
+		asked[i] = (struct range){ offset, len };
 	return 0;
 }
 
@@ -139,6 +161,66 @@ static void while_converting(void **state)
 	}
 }
 
+/* A raw file with some data in it: up to a range that has no length. */
+static void write_raw(const char *path, const struct range *data)
+{
+	static char buf[MIB];
+	int fd = open(path, O_WRONLY | O_CREAT | O_EXCL, 0600);
+
+	assert_true(fd >= 0);
+	memset(buf, 7, sizeof(buf));
+	for (; data->len; data++)
+		for (off_t at = 0; at < data->len; at += (off_t)MIB) {
+			off_t left = data->len - at;
+			size_t len = left < (off_t)MIB ? (size_t)left : MIB;
+
+			assert_int_equal(pwrite(fd, buf, len, data->off + at),
+					 len);
+		}
+	assert_int_equal(ftruncate(fd, SIZE), 0);
+	close(fd);
+}
+
+/*
+ * What lies apart is asked for as a whole, whatever the pieces are in which it is
+ * read; but neither little, nor what is near, nor what is long.
+ */
+static void before_reading(void **state)
+{
+	static const struct range data[] = {
+		{ 0, MIB },
+		{ 16 * MIB, 3 * MIB },
+		{ 20 * MIB, MIB },
+		{ 32 * MIB, 32 << 10 },
+		{ 48 * MIB, 20 * MIB },
+		{ 80 * MIB, 64 << 10 },
+		{ 0, 0 },
+	};
+	struct qed_open_options raw;
+	struct qed_convert_options options;
+	struct qed_image *source;
+
+	(void)state;
+	write_raw("disk.raw", data);
+	qed_open_options_init(&raw);
+	raw.flags = QED_OPEN_RAW;
+	assert_int_equal(qed_image_open("disk.raw", &raw, &source), 0);
+	qed_convert_options_init(&options);
+	options.sources = &source;
+	options.nsources = 1;
+	options.format = "qed";
+	atomic_store(&nasked, 0);
+	assert_int_equal(qed_image_convert("copy", &options), 0);
+	assert_int_equal(nasked, 2);
+	assert_int_equal(asked[0].off, 16 * MIB);
+	assert_int_equal(asked[0].len, 3 * MIB);
+	assert_int_equal(asked[1].off, 80 * MIB);
+	assert_int_equal(asked[1].len, 64 << 10);
+	assert_int_equal(qed_image_close(source), 0);
+	unlink("disk.raw");
+	unlink("copy");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -149,6 +231,8 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(not_for_ever, setup, teardown),
 		cmocka_unit_test_setup_teardown(while_converting, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(before_reading, setup,
 						teardown),
 	};
 
