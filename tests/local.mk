@@ -220,7 +220,8 @@ short_system_tests = \
 system_tests = $(long_system_tests) $(short_system_tests)
 SYSTEM_TESTS = $(system_tests)
 
-# Programs that system tests use.  Of the project they need nothing.
+# Programs that system tests use.  Of the project they need nothing, and they start
+# too often for a sanitizer.
 system_programs = \
 	%D%/images/mkimage \
 	%D%/system/fileop \
@@ -232,6 +233,7 @@ system_programs = \
 	%D%/system/randomio \
 	%D%/system/readat \
 	%D%/system/waitfor
+$(system_programs): SANITIZER_FLAGS =
 %C%_images_mkimage_LDADD =
 %C%_system_fileop_LDADD =
 %C%_system_garbage_LDADD =

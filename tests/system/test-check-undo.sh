@@ -4,6 +4,7 @@
 # changed a table since, however they were interrupted; else does nothing.
 
 in_memory=yes
+many_starts=yes
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 requires qemu-img qemu-io fallocate strace "$QEDIMG" "$QEDFS" "$MKIMAGE" "$WAITFOR"

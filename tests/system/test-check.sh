@@ -4,6 +4,7 @@
 # that QEMU agrees, and touches nothing of the disk that it does not list.
 
 in_memory=yes
+many_starts=yes
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 : "${MEASURE:=$(built tests/system/measure)}"

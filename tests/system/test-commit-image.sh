@@ -5,6 +5,7 @@
 # image shows the same disk, and is emptied, kept or deleted.
 
 in_memory=yes
+many_starts=yes
 . "$(dirname "$0")/functions.sh"
 
 requires "$QEDIMG" qemu-img qemu-io jq "$WAITFOR"

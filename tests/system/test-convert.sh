@@ -4,6 +4,7 @@
 # qedimg convert against qemu-img convert on the same inputs: QED to raw, raw to
 # QED, chains, sizes, geometries, -B, -n, -S, and what is refused.
 
+many_starts=yes
 . "$(dirname "$0")/functions.sh"
 
 need_root

@@ -4,6 +4,7 @@
 # qedfs and by QEMU, read through both.
 
 in_memory=yes
+many_starts=yes
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 need_root

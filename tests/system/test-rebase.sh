@@ -4,6 +4,7 @@
 # qedimg rebase against qemu-img rebase: the disk stays, the header says the same.
 
 in_memory=yes
+many_starts=yes
 . "$(dirname "$0")/functions.sh"
 
 requires "$QEDIMG" qemu-img qemu-io jq "$WAITFOR"

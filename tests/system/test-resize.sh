@@ -4,6 +4,7 @@
 # where a backing file shows; interrupted, refused, and preallocated.
 
 in_memory=yes
+many_starts=yes
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 need_loop
