@@ -2,7 +2,7 @@
 
 # --- libqed -----------------------------------------------------------------
 
-include_HEADERS = %D%/libqed/qed.h
+include_HEADERS = %D%/libqed/qed.h %D%/libqed/qed-jobs.h
 pkgconfigdir = $(libdir)/pkgconfig
 nodist_pkgconfig_DATA = %D%/libqed/qed.pc
 
