@@ -5,6 +5,7 @@
 #include "check.h"
 #include "image.h"
 #include "ticker.h"
+#include "undo.h"
 
 #include <errno.h>
 #include <inttypes.h>
@@ -90,6 +91,8 @@ static int make_writable(struct qed_image *image, unsigned commit_seconds)
 	struct qed_layer *top = image->top;
 	int ret = 0;
 
+	if (qed_undo_is_pending(top->source.file))
+		return -EUCLEAN;
 	if (top->header.features & QED_FEATURE_NEED_CHECK)
 		ret = repair(top);
 	if (ret == 0)

@@ -15,9 +15,11 @@
  * Order on disk: the undo file's header, sync.  For each part of a table that
  * changes: the copies that its new entries name, sync; its older bytes into the
  * undo file, sync; the entries.  After the pass that found nothing: sync,
- * NEED_CHECK cleared, sync; only then are leaks given back.  An interruption at
+ * NEED_CHECK cleared, sync, the repair is over, sync; only then are leaks given
+ * back.  An interruption at
  * any point leaves an image in which each entry is the older or the mended one,
- * at worst with leaks; the next run goes on from there.
+ * at worst with leaks; the next run goes on from there, and until then the undo
+ * file says that the repair is not over.
  */
 #include "config.h"
 
@@ -378,6 +380,8 @@ static int run(struct qed_repair *r)
 	mend = mend && !r->report->corruptions && !r->report->check_errors;
 	if (mend)
 		ret = clear_flag(r);
+	if (ret == 0 && mend)
+		ret = qed_saving_end(r);
 	if (ret == 0)
 		ret = qed_leaks_handle(r, mend);
 	if (ret == 0 && mend && r->report->leaks_fixed)

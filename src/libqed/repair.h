@@ -93,6 +93,8 @@ int qed_repair_prepare(struct qed_repair *r);
 int qed_saving_resume(struct qed_repair *r);
 /* To be called before each change: 0, or -errno after one message. */
 int qed_saving_begin(struct qed_repair *r);
+/* The image is mended, durably: 0, or -errno after one message. */
+int qed_saving_end(struct qed_repair *r);
 /* The file's size before the repair. */
 void qed_saving_set_end(struct qed_repair *r, uint64_t size);
 

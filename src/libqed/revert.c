@@ -278,7 +278,7 @@ static int put_back(const struct qed_undo *undo, struct qed_layer *layer)
 }
 
 /* A file without a header is of a repair that has changed nothing yet. */
-static int revert(const struct qed_undo *undo, struct qed_layer *layer)
+static int revert(struct qed_undo *undo, struct qed_layer *layer)
 {
 	int ret;
 
@@ -288,6 +288,8 @@ static int revert(const struct qed_undo *undo, struct qed_layer *layer)
 	if (ret <= 0)
 		return ret < 0 ? ret : refuse_changed(undo, file_of(layer));
 	ret = set_flag(layer, true);
+	if (ret == 0)
+		ret = qed_undo_set_over(undo, false);
 	if (ret == 0)
 		ret = put_back(undo, layer);
 	return ret < 0 ? ret : set_flag(layer, undo->need_check);

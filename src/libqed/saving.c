@@ -82,8 +82,11 @@ int qed_saving_begin(struct qed_repair *r)
 	int ret;
 
 	r->report->undo_saved = true;
-	if (undo->file)
-		return 0;
+	if (undo->file) {
+		ret = qed_undo_set_over(undo, false);
+		r->said = ret < 0;
+		return ret;
+	}
 	if (r->stale)
 		qed_log_write(&r->options->log, QED_LOG_WARNING,
 			      "%s.check-undo: made anew, as the image has been "
@@ -94,6 +97,23 @@ int qed_saving_begin(struct qed_repair *r)
 	if (ret == 0)
 		ret = qed_undo_create(undo, r->file);
 	r->report->undo_saved = ret == 0;
+	r->said = ret < 0;
+	return ret;
+}
+
+int qed_saving_end(struct qed_repair *r)
+{
+	struct qed_undo other = { .file = NULL }, *undo = &r->undo;
+	int ret = 0;
+
+	/* One that does not fit is nobody's hindrance, either. */
+	if (!undo->file && r->stale) {
+		undo = &other;
+		ret = qed_undo_open(undo, r->file);
+	}
+	if (ret == 0 && undo->file && undo->begun)
+		ret = qed_undo_set_over(undo, true);
+	qed_undo_close(&other);
 	r->said = ret < 0;
 	return ret;
 }

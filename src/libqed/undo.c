@@ -19,6 +19,7 @@ struct undo_header {
 	struct qed_le64 file_size;
 	struct qed_le64 fingerprint;
 	struct qed_le64 need_check;	/* 0 or 1 */
+	struct qed_le64 over;		/* 0 or 1 */
 	struct qed_le64 sum;		/* of all of the header but this */
 };
 
@@ -31,7 +32,7 @@ struct undo_record {
 #define RECORD_MAX (UINT64_C(1) << 20)
 #define SUM_START  UINT64_C(14695981039346656037)
 
-static const uint8_t undo_magic[8] = "QEDUND2";
+static const uint8_t undo_magic[8] = "QEDUND3";
 
 static int complain(const struct qed_undo *undo, int err, const char *what)
 {
@@ -230,6 +231,7 @@ static int read_header(struct qed_undo *undo, struct qed_file *image,
 	undo->image_size = qed_le64_get(head.file_size);
 	undo->fingerprint = qed_le64_get(head.fingerprint);
 	undo->need_check = qed_le64_get(head.need_check);
+	undo->over = qed_le64_get(head.over);
 	undo->begun = true;
 	return 0;
 }
@@ -329,6 +331,7 @@ static int write_header(struct qed_undo *undo)
 		.file_size = qed_le64_put(undo->image_size),
 		.fingerprint = qed_le64_put(undo->fingerprint),
 		.need_check = qed_le64_put(undo->need_check),
+		.over = qed_le64_put(undo->over),
 	};
 	int ret;
 
@@ -339,9 +342,18 @@ static int write_header(struct qed_undo *undo)
 		ret = qed_file_flush(undo->file);
 	if (ret == 0)
 		ret = sync_dir_of(undo->file->path);
-	undo->end = sizeof(head);
-	undo->begun = ret == 0;
 	return ret < 0 ? qed_undo_complain_at(undo->file, ret, "write", 0) : 0;
+}
+
+int qed_undo_set_over(struct qed_undo *undo, bool over)
+{
+	int ret = 0;
+
+	if (undo->over != over) {
+		undo->over = over;
+		ret = write_header(undo);
+	}
+	return ret;
 }
 
 static int make_file(const char *path, struct qed_file *image)
@@ -369,6 +381,8 @@ int qed_undo_create(struct qed_undo *undo, struct qed_file *image)
 		ret = open_file(undo, path, image);
 	if (ret == 0)
 		ret = write_header(undo);
+	undo->end = sizeof(struct undo_header);
+	undo->begun = ret == 0;
 	free(path);
 	return ret;
 }
@@ -412,37 +426,56 @@ int qed_undo_remove(struct qed_undo *undo)
 	return ret < 0 ? complain(undo, ret, "cannot remove") : 0;
 }
 
-/* What has that name and is none was made by somebody else. */
-static bool is_undo_file(const char *path)
+/*
+ * Reads the header of what has that name: false if there is nothing, or it was made
+ * by somebody else.
+ */
+static bool peek_header(const struct qed_file *image, struct undo_header *head)
 {
-	uint8_t magic[sizeof(undo_magic)];
-	int fd = open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC);
-	bool is = fd >= 0 && read(fd, magic, sizeof(magic)) == sizeof(magic) &&
-		  memcmp(magic, undo_magic, sizeof(magic)) == 0;
+	char *path = undo_path(image);
+	int fd = path ? open(path, O_RDONLY | O_NOFOLLOW | O_NONBLOCK |
+					   O_CLOEXEC) : -1;
+	bool is = fd >= 0 && read(fd, head, sizeof(*head)) == sizeof(*head) &&
+		  memcmp(head->magic, undo_magic, sizeof(undo_magic)) == 0;
 
 	if (fd >= 0)
 		close(fd);
+	free(path);
 	return is;
 }
 
 bool qed_undo_exists(struct qed_file *image)
 {
-	char *path = undo_path(image);
-	bool exists = path && is_undo_file(path);
+	struct undo_header head;
 
-	free(path);
-	return exists;
+	return peek_header(image, &head);
+}
+
+bool qed_undo_is_pending(const struct qed_file *image)
+{
+	struct undo_header head;
+
+	if (!peek_header(image, &head) || qed_le64_get(head.over))
+		return false;
+	qed_log_write(&image->log, QED_LOG_ERROR,
+		      "%s: a repair was interrupted: finish it by "
+		      "\"qedimg check -r all\", or take it back by "
+		      "\"qedimg check --undo\"", image->path);
+	return true;
 }
 
 int qed_undo_drop(struct qed_file *image)
 {
-	char *path = undo_path(image);
-	int ret = 0;
+	char *path;
+	int ret;
 
+	if (!qed_undo_exists(image))
+		return 0;
+	if (qed_undo_is_pending(image))
+		return -EUCLEAN;
+	path = undo_path(image);
 	if (!path)
 		return -ENOMEM;
-	if (!is_undo_file(path))
-		goto out;
 	ret = unlink(path) < 0 ? -errno : sync_dir_of(path);
 	if (ret < 0)
 		qed_log_write(&image->log, QED_LOG_ERROR,
@@ -451,7 +484,6 @@ int qed_undo_drop(struct qed_file *image)
 		qed_log_write(&image->log, QED_LOG_WARNING,
 			      "%s: removed, as the repair cannot be undone once "
 			      "clusters are moved", path);
-out:
 	free(path);
 	return ret;
 }

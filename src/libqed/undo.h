@@ -2,14 +2,15 @@
 /*
  * PATH.check-undo: what tables held before a repair changed them.  A header:
  * magic, then of the image before the repair its file's size, the fingerprint of
- * its tables, and NEED_CHECK; a checksum.  Behind it records: place, length,
- * checksum, older bytes, newer bytes.
+ * its tables, and NEED_CHECK; whether the repair is over; a checksum.  Behind it
+ * records: place, length, checksum, older bytes, newer bytes.
  *
  * The header is durable before anything of the image is changed, and a record
  * before its change is begun; one that is cut short is of a change that never
  * was, and does not count.  A place may have several records, and hold what any
  * of them says, before or after: repairs and undos can be interrupted, and go
- * on, in any order.
+ * on, in any order.  Until one of them is over, entries for what is past the
+ * image's end may name what the file has grown by: nobody else may write to it.
  */
 #ifndef QED_UNDO_H
 #define QED_UNDO_H
@@ -31,6 +32,7 @@ struct qed_undo {
 	uint64_t image_size;		/* of its file */
 	uint64_t fingerprint;
 	bool need_check;
+	bool over;			/* the repair; on the disk */
 	/* what was saved before the file was opened, by place, then by time */
 	struct qed_undo_entry *entries;
 	uint64_t nentries, max;
@@ -50,6 +52,12 @@ void qed_undo_close(struct qed_undo *undo);
  * are set.  0 or -errno after one message.
  */
 int qed_undo_create(struct qed_undo *undo, struct qed_file *image);
+
+/*
+ * Makes durable whether the repair is over: nothing of the image may be changed
+ * while it says so.  0 or -errno after one message.
+ */
+int qed_undo_set_over(struct qed_undo *undo, bool over);
 
 /* Makes a record durable of `len` bytes of the image about to become `now`. */
 int qed_undo_save(struct qed_undo *undo, struct qed_file *image,
@@ -80,10 +88,16 @@ int qed_undo_remove(struct qed_undo *undo);
 bool qed_undo_exists(struct qed_file *image);
 
 /*
+ * Has the image an undo file of a repair that is not over?  If so what to do about
+ * it is logged as an error.
+ */
+bool qed_undo_is_pending(const struct qed_file *image);
+
+/*
  * Clusters are about to move: to put tables back afterwards would map what others
  * have by then, also where the places that were saved are as the repair left
  * them.  Removes the undo file, durably, if there is one: 0, after a warning if
- * so, or -errno after one message.
+ * so, or -errno after one message: -EUCLEAN if that repair is not over.
  */
 int qed_undo_drop(struct qed_file *image);
 

@@ -169,21 +169,53 @@ dropped() {
 	done
 }
 
+# barred: while a repair is not over nobody else writes to the image
+barred() {
+	cp x.qed kept.qed
+	# compact may see the damage first.
+	for how in "$QEDFS x.qed mnt" "$QEDIMG compact -q x.qed"; do
+		status=0
+		# shellcheck disable=SC2086 # words
+		timeout 60 $how 2>err || status=$?
+		[ "$status" -eq 1 ] || fail "$label: $how: status $status: $(cat err)"
+		grep -q 'x.qed: .*qedimg check -r all' err || fail "$label: $how: $(cat err)"
+	done
+	"$QEDIMG" resize -q x.qed 20M 2>&1 | grep -q 'a repair was interrupted' ||
+		fail "$label: resize says nothing of a repair"
+	same_bytes x.qed kept.qed
+	nbarred=$((nbarred + 1))
+}
+
+# over: whether the undo file says so
+over() {
+	[ "$(get_le 64 x.qed.check-undo 32)" -eq 1 ]
+}
+
+nbarred=0
 for when in 1 2 3 4 5 6 8 10; do
 	for next in '-r all' --undo; do
 		rm -f x.qed x.qed.check-undo
 		cp bad.qed x.qed
 		killed "$when" -r all
 		[ "$next" = '-r all' ] || [ -e x.qed.check-undo ] || continue
+		[ ! -s x.qed.check-undo ] || over || barred
 		# shellcheck disable=SC2086 # words
 		check 0 $next x.qed
-		[ "$next" = --undo ] || dropped
+		if [ "$next" != --undo ]; then
+			dropped
+			over || fail "$label: then the repair is not over"
+			mount_qed x.qed mnt
+			umount_qed mnt
+		fi
 		[ "$next" = '-r all' ] || same_bytes x.qed bad.qed
 		[ ! -e x.qed.check-undo ] || undone
 	done
 	repaired
 	killed "$when" --undo
-	[ ! -e x.qed.check-undo ] || undone
+	if [ -e x.qed.check-undo ]; then
+		over || barred
+		undone
+	fi
 	# Or the repair goes on from there, and can be taken back.
 	repaired
 	killed "$when" --undo
@@ -191,3 +223,17 @@ for when in 1 2 3 4 5 6 8 10; do
 	dropped
 	undone
 done
+[ "$nbarred" -ge 8 ] || fail "only $nbarred times a repair was not over"
+
+label='an interrupted repair of what has been replaced'
+rm -f x.qed x.qed.check-undo
+cp bad.qed x.qed
+killed 5 -r all
+barred
+"$QEDIMG" create -q -f qed y.qed 16M
+mv y.qed x.qed
+barred
+check 0 -r all x.qed
+over || fail "$label: the repair is not over"
+mount_qed x.qed mnt
+umount_qed mnt
