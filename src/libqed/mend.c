@@ -15,11 +15,10 @@
  * Order on disk: the undo file's header, sync.  For each part of a table that
  * changes: the copies that its new entries name, sync; its older bytes into the
  * undo file, sync; the entries.  After the pass that found nothing: sync,
- * NEED_CHECK cleared, sync, the repair is over, sync; only then are leaks given
- * back.  An interruption at
- * any point leaves an image in which each entry is the older or the mended one,
- * at worst with leaks; the next run goes on from there, and until then the undo
- * file says that the repair is not over.
+ * NEED_CHECK cleared, sync; the undo file says that the repair is over, sync; only
+ * then are leaks given back.  An interruption at any point leaves an image in which
+ * each entry is the older or the mended one, at worst with leaks; the next run goes
+ * on from there, and until it is over nobody else writes to the image.
  */
 #include "config.h"
 

@@ -347,12 +347,15 @@ static int write_header(struct qed_undo *undo)
 
 int qed_undo_set_over(struct qed_undo *undo, bool over)
 {
-	int ret = 0;
+	bool before = undo->over;
+	int ret;
 
-	if (undo->over != over) {
-		undo->over = over;
-		ret = write_header(undo);
-	}
+	if (before == over)
+		return 0;
+	undo->over = over;
+	ret = write_header(undo);
+	if (ret < 0)
+		undo->over = before;
 	return ret;
 }
 
