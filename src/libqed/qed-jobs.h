@@ -223,8 +223,8 @@ struct qed_check_report {
  *
  * With QED_CHECK_ALL what two entries share is copied, so that each has its
  * own; entries that cannot be right are dropped; before an entry is changed its
- * table's bytes are made durable in PATH.check-undo, and until the end of the
- * repair no other call opens the image for writing.  With QED_CHECK_LEAKS
+ * table's bytes are made durable in PATH.check-undo, and until the repair is over
+ * the image cannot be opened by QED_OPEN_RDWR or compacted.  With QED_CHECK_LEAKS
  * (part of ALL), if no corruption is left, leaks at the file's end are cut off,
  * others punched.  NEED_CHECK is cleared, durably, after a complete pass that
  * found no corruption.

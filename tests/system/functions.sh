@@ -69,10 +69,6 @@ export TMP
 cleanups=$TMP/.cleanups
 : >"$cleanups"
 
-# It would fill QEMU's large buffers, too, page after page, which took a third of the
-# time; of ours AddressSanitizer fills what is not set in these same tests.
-unset MALLOC_PERTURB_
-
 # Reports of sanitizers go to files, so that those of a daemon whose stderr
 # nobody reads fail the test as well.
 san=log_path=$TMP/.san

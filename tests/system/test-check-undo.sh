@@ -230,6 +230,21 @@ rm -f x.qed x.qed.check-undo
 cp bad.qed x.qed
 killed 5 -r all
 barred
+truncate -s 16M base.raw
+"$QEDIMG" create -q -f qed -b x.qed -F qed top.qed
+qemu_do top.qed qed 'write -P 1 8M 4k'
+for how in 'commit -q top.qed' 'convert -q -n -f raw -O qed base.raw x.qed' \
+	'rebase -q -b base.raw -F raw x.qed'; do
+	status=0
+	# shellcheck disable=SC2086 # words
+	timeout 60 "$QEDIMG" $how 2>err || status=$?
+	[ "$status" -eq 1 ] || fail "$label: $how: status $status: $(cat err)"
+	grep -q 'x.qed: a repair was interrupted' err ||
+		fail "$label: $how: $(cat err)"
+	same_bytes x.qed kept.qed
+done
+"$QEDIMG" rebase -q -u -b base.raw -F raw x.qed
+"$QEDIMG" rebase -q -u -b '' x.qed
 "$QEDIMG" create -q -f qed y.qed 16M
 mv y.qed x.qed
 barred
