@@ -72,7 +72,7 @@ static int repair(struct qed_layer *top)
 	return -EUCLEAN;
 }
 
-static void warn_need_check(struct qed_image *image)
+static void warn_unsound(struct qed_image *image)
 {
 	for (unsigned i = image->writable; i < image->chain.n; i++) {
 		struct qed_layer *layer = image->chain.layers[i];
@@ -83,6 +83,7 @@ static void warn_need_check(struct qed_image *image)
 				      "inconsistent; a read-write open checks "
 				      "it",
 				      layer->source.file->path);
+		qed_undo_is_pending(layer->source.file, QED_LOG_WARNING);
 	}
 }
 
@@ -91,7 +92,7 @@ static int make_writable(struct qed_image *image, unsigned commit_seconds)
 	struct qed_layer *top = image->top;
 	int ret = 0;
 
-	if (qed_undo_is_pending(top->source.file))
+	if (qed_undo_is_pending(top->source.file, QED_LOG_ERROR))
 		return -EUCLEAN;
 	if (top->header.features & QED_FEATURE_NEED_CHECK)
 		ret = repair(top);
@@ -209,7 +210,7 @@ int qed_image_finish(struct qed_image *image,
 	if (ret == 0 && options->flags & QED_OPEN_RDWR)
 		ret = make_writable(image, options->commit_seconds);
 	if (ret == 0)
-		warn_need_check(image);
+		warn_unsound(image);
 	return ret;
 }
 

@@ -370,6 +370,8 @@ static int run(struct qed_repair *r)
 	bool mend = r->options->flags & QED_CHECK_LEAKS && !dry_run(r);
 	int ret = mend ? qed_saving_resume(r) : 0;
 
+	if (!mend)
+		qed_undo_is_pending(r->file, QED_LOG_WARNING);
 	if (ret == 0)
 		ret = passes(r);
 	if (ret < 0)

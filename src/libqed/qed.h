@@ -96,7 +96,9 @@ void qed_open_options_init(struct qed_open_options *options);
  * read-write, shared read locks otherwise).
  *
  * With QED_OPEN_RDWR an image that carries NEED_CHECK is checked and repaired
- * first; each mapping that had to be dropped is reported by a warning.
+ * first; each mapping that had to be dropped is reported by a warning.  Another
+ * image of the chain that carries it, or whose repair was interrupted, is opened
+ * with a warning.
  *
  * On success stores a handle in *image, to be released by qed_image_close().
  * On failure *image is null, exactly one QED_LOG_ERROR message has been written

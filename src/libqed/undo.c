@@ -454,13 +454,13 @@ bool qed_undo_exists(struct qed_file *image)
 	return peek_header(image, &head);
 }
 
-bool qed_undo_is_pending(const struct qed_file *image)
+bool qed_undo_is_pending(const struct qed_file *image, enum qed_log_level level)
 {
 	struct undo_header head;
 
 	if (!peek_header(image, &head) || qed_le64_get(head.over))
 		return false;
-	qed_log_write(&image->log, QED_LOG_ERROR,
+	qed_log_write(&image->log, level,
 		      "%s: a repair was interrupted: finish it by "
 		      "\"qedimg check -r all\", or take it back by "
 		      "\"qedimg check --undo\"", image->path);
@@ -474,7 +474,7 @@ int qed_undo_drop(struct qed_file *image)
 
 	if (!qed_undo_exists(image))
 		return 0;
-	if (qed_undo_is_pending(image))
+	if (qed_undo_is_pending(image, QED_LOG_ERROR))
 		return -EUCLEAN;
 	path = undo_path(image);
 	if (!path)

@@ -89,9 +89,10 @@ bool qed_undo_exists(struct qed_file *image);
 
 /*
  * Has the image an undo file of a repair that is not over?  If so what to do about
- * it is logged as an error.
+ * it is logged at that level.
  */
-bool qed_undo_is_pending(const struct qed_file *image);
+bool qed_undo_is_pending(const struct qed_file *image,
+			 enum qed_log_level level);
 
 /*
  * Clusters are about to move: to put tables back afterwards would map what others

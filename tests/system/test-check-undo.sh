@@ -169,7 +169,8 @@ dropped() {
 	done
 }
 
-# barred: while a repair is not over nobody else writes to the image
+# barred: while a repair is not over nobody else writes to the image, and who
+# only reads it is warned
 barred() {
 	cp x.qed kept.qed
 	# compact may see the damage first.
@@ -182,6 +183,12 @@ barred() {
 	done
 	"$QEDIMG" resize -q x.qed 20M 2>&1 | grep -q 'a repair was interrupted' ||
 		fail "$label: resize says nothing of a repair"
+	for how in check 'check -r all --dry-run' map; do
+		# shellcheck disable=SC2086 # words
+		timeout 60 "$QEDIMG" $how x.qed >out 2>err || :
+		grep -q 'warning: x.qed: a repair was interrupted' err ||
+			fail "$label: $how: $(cat err)"
+	done
 	same_bytes x.qed kept.qed
 	nbarred=$((nbarred + 1))
 }
@@ -204,6 +211,8 @@ for when in 1 2 3 4 5 6 8 10; do
 		if [ "$next" != --undo ]; then
 			dropped
 			over || fail "$label: then the repair is not over"
+			check 0 x.qed
+			[ ! -s err ] || fail "$label: $(cat err)"
 			mount_qed x.qed mnt
 			umount_qed mnt
 		fi
