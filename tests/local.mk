@@ -280,7 +280,7 @@ AM_TESTS_ENVIRONMENT = \
 	LD_LIBRARY_PATH='$(abs_top_builddir)/.libs'"$${LD_LIBRARY_PATH:+:$$LD_LIBRARY_PATH}"; \
 	export PATH LD_LIBRARY_PATH;
 LOG_COMPILER = $(SHELL) $(top_srcdir)/scripts/run-test
-SH_LOG_COMPILER = $(SHELL) $(top_srcdir)/scripts/run-test $(SHELL)
+SH_LOG_COMPILER = $(SHELL) $(top_srcdir)/scripts/run-test $(TEST_SHELL)
 
 .PHONY: check-unit check-system check-tsan check-valgrind distcheck-unit soak
 

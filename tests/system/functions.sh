@@ -99,8 +99,10 @@ skip() {
 # quoted WORD…: one line that eval reads as the same words (without newlines)
 quoted() (
 	for word; do
-		printf '%s' "$word" | sed "s/'/'\\\\''/g; s/^/'/; s/\$/' /"
-		[ -n "$word" ] || printf "'' "
+		case $word in
+		*\'*) printf '%s' "$word" | sed "s/'/'\\\\''/g; s/^/'/; s/\$/' /" ;;
+		*) printf "'%s' " "$word" ;;
+		esac
 	done
 	echo
 )
@@ -165,6 +167,12 @@ watch_over() {
 	done
 	echo "$(basename "$0"): took more than $1 s" >"$TMP/.timeout"
 	kill -TERM $$
+	# It obeys when the command has ended that it waits for.
+	read -r self _ </proc/self/stat
+	read -r children <"/proc/$$/task/$$/children"
+	for child in $children; do
+		[ "$child" = "$self" ] || kill -TERM "$child"
+	done
 }
 
 watchdog=
@@ -194,19 +202,39 @@ need_loop() {
 
 # ---- mounts of qedfs ----
 
-# mount_state DIR: where what is known of the mount on DIR is kept
-mount_state() {
-	printf '%s/.mounts/%s\n' "$TMP" \
-		"$(realpath -ms "$1" | tr / %)"
+# full_path PATH: as realpath -ms says, which is not started for a plain one
+full_path() {
+	case $1/ in
+	*//* | ./* | */./* | ../* | */../*) realpath -ms "$1" ;;
+	/*) echo "$1" ;;
+	*) echo "$PWD/$1" ;;
+	esac
 }
+
+# mount_state DIR: where what is known of the mount on DIR is kept
+mount_state() (
+	dir=$(full_path "$1")
+	set -f
+	IFS=/
+	# shellcheck disable=SC2086 # the parts between slashes
+	set -- $dir
+	IFS=%
+	echo "$TMP/.mounts/$*"
+)
 
 # mount_log DIR: the file with what the daemon of DIR wrote to stderr
 mount_log() {
 	echo "$(mount_state "$1")/log"
 }
 
+# said_in FILE: its first line, without a program started for it
+said_in() {
+	IFS= read -r said <"$1" || :
+	echo "$said"
+}
+
 mount_pid() {
-	cat "$(mount_state "$1")/pid"
+	said_in "$(mount_state "$1")/pid"
 }
 
 # abort_fuse STATE: fails every request of a mount, the last resort.  Only while
@@ -227,12 +255,10 @@ run_daemon() (
 	state=$1
 	shift
 	set +e
-	# shellcheck disable=SC2016 # for the inner shell
-	env --default-signal=INT,QUIT sh -c '
-		state=$1; shift
-		echo $$ >"$state/pid"
-		exec "$@"' sh "$state" "$QEDFS" -f "$@" \
-		</dev/null >"$state/log" 2>&1
+	env --default-signal=INT,QUIT "$QEDFS" -f "$@" </dev/null >"$state/log" 2>&1 &
+	daemon=$!
+	echo "$daemon" >"$state/pid"
+	wait "$daemon"
 	echo $? >"$state/status"
 )
 
@@ -240,7 +266,7 @@ run_daemon() (
 # does not come up; undone on exit.  $QED_MOUNT_OPTIONS go before the others.
 mount_qed() (
 	image=$1
-	dir=$(realpath -ms "$2")
+	dir=$(full_path "$2")
 	shift 2
 	state=$(mount_state "$dir")
 	rm -rf "$state"
@@ -259,10 +285,13 @@ mount_qed() (
 		cat "$state/log" >&2
 		fail "qedfs did not mount $image on $dir"
 	fi
-	"$WAITFOR" file "$state/pidfile" "$runner" 300 || {
-		cat "$state/log" >&2
-		fail "qedfs did not get ready for $image on $dir"
-	}
+	for file in pidfile pid; do
+		[ -s "$state/$file" ] ||
+			"$WAITFOR" file "$state/$file" "$runner" 300 || {
+			cat "$state/log" >&2
+			fail "qedfs did not get ready for $image on $dir"
+		}
+	done
 )
 
 # limited SECONDS CMD…: the command's status, or 124 when it takes too long
@@ -279,19 +308,19 @@ limited() (
 await_qed() (
 	dir=$1
 	state=$(mount_state "$dir")
-	if ! "$WAITFOR" exit "$(cat "$state/runner")" 300; then
+	if ! "$WAITFOR" exit "$(said_in "$state/runner")" 300; then
 		kill -KILL "$(cat "$state/pid")" 2>/dev/null || :
 		touch "$state/ended"
 		fail "the daemon of $dir did not end"
 	fi
 	touch "$state/ended"
-	status=$(cat "$state/status")
+	status=$(said_in "$state/status")
 	# libfuse says so by itself where the kernel ends a connection at the moment at which
 	# a worker takes a request from it; what was written is compared after this.
 	echo '^fuse: reading device: Software caused connection abort$' \
 		>>"$state/expected"
-	if [ "$status" -ne 0 ] ||
-			grep -v -f "$state/expected" "$state/log" >&2; then
+	if [ "$status" -ne 0 ] || { [ -s "$state/log" ] &&
+			grep -v -f "$state/expected" "$state/log" >&2; }; then
 		fail "the daemon of $dir said this, and ended with $status"
 	fi
 )
@@ -322,11 +351,11 @@ umount_qed() (
 bury_qed() (
 	dir=$1
 	state=$(mount_state "$dir")
-	"$WAITFOR" exit "$(cat "$state/runner")" 300 ||
+	"$WAITFOR" exit "$(said_in "$state/runner")" 300 ||
 		fail "the daemon of $dir survived SIGKILL"
 	unmount "$dir"
 	touch "$state/ended"
-	released "$(cat "$state/image")"
+	released "$(said_in "$state/image")"
 )
 
 # kill_qed DIR: ends the daemon by SIGKILL, as a crash would
@@ -382,6 +411,7 @@ qedfs_refuses() {
 # unmount DIR: umount(8), again while somebody has something open there: who looks at
 # all mounts or devices does so for a moment
 unmount() {
+	! umount "$1" 2>"$TMP/.umount" || return 0
 	# shellcheck disable=SC2016 # for the inner shell
 	"$WAITFOR" success 300 sh -c 'umount "$1" 2>"$TMP/.umount"' sh "$1" ||
 		fail "$(cat "$TMP/.umount")"
@@ -448,11 +478,17 @@ qemu_do() (
 	format=$2
 	shift 2
 	for command; do
-		qemu-io -f "$format" -c "$command" "$image" >"$TMP/.qemu-io" ||
-			fail "qemu-io: $command: $(cat "$TMP/.qemu-io")"
-		! grep -q 'failed' "$TMP/.qemu-io" ||
-			fail "qemu-io: $command: $(cat "$TMP/.qemu-io")"
+		shift
+		set -- "$@" -c "$command"
 	done
+	failed=
+	qemu-io -f "$format" "$@" "$image" >"$TMP/.qemu-io" || failed=yes
+	while IFS= read -r line; do
+		case $line in
+		*failed*) failed=yes ;;
+		esac
+	done <"$TMP/.qemu-io"
+	[ -z "$failed" ] || fail "qemu-io $*: $(cat "$TMP/.qemu-io")"
 )
 
 same_bytes() {
@@ -485,8 +521,9 @@ same_disk() {
 # Little-endian integers in files: get_le BITS FILE OFFSET, put_le BITS FILE
 # OFFSET VALUE
 get_le() {
-	od -An -v --endian=little -t "u$(($1 / 8))" -j "$3" -N "$(($1 / 8))" \
-		"$2" | tr -d ' \n'
+	# shellcheck disable=SC2046 # without its spaces
+	printf %s $(od -An -v --endian=little -t "u$(($1 / 8))" -j "$3" \
+		-N "$(($1 / 8))" "$2")
 }
 
 put_le() (
@@ -494,7 +531,7 @@ put_le() (
 	value=$4
 	bytes=
 	while [ "$n" -gt 0 ]; do
-		bytes=$bytes$(printf '\\%03o' "$((value & 255))")
+		bytes=$bytes\\$((value >> 6 & 3))$((value >> 3 & 7))$((value & 7))
 		value=$((value >> 8))
 		n=$((n - 1))
 	done
@@ -505,8 +542,16 @@ put_le() (
 # json_number KEY FILE: a number in JSON that the programs print a line a key, 0 if it
 # is not there; of the outermost object.  For loops: jq takes some 20 ms to start.
 json_number() (
-	number=$(sed -n "s/^ \{2,4\}\"$1\": \([0-9]*\),*\$/\1/p" "$2")
-	echo "${number:-0}"
+	number=0
+	while IFS= read -r line; do
+		case $line in
+		"  \"$1\": "[0-9]* | "    \"$1\": "[0-9]*)
+			number=${line##*: }
+			number=${number%,}
+			;;
+		esac
+	done <"$2"
+	echo "$number"
 )
 
 need_check_set() {
