@@ -9,8 +9,9 @@
  *
  *	-w	let the kernel delay and merge writes (its writeback cache)
  *
- * What is left out on purpose: splicing, which measured slower than copying,
- * and FOPEN_DIRECT_IO, which makes asynchronous requests run one by one.
+ * It copies: what is read goes into a buffer and from there to the kernel, in requests
+ * of up to 1 MiB.  For small requests splicing measured slower.  For large ones it is
+ * faster, as is answering in halves, so there qedfs can be above this floor.
  */
 #define FUSE_USE_VERSION 314
 

@@ -265,9 +265,6 @@ static void op_open(fuse_req_t req, fuse_ino_t ino, struct fuse_file_info *fi)
 	fi->fh = (uintptr_t)handle;
 	fi->keep_cache = 1;
 	fi->direct_io = (fi->flags & O_APPEND) != 0;
-#if FUSE_VERSION >= FUSE_MAKE_VERSION(3, 15)
-	fi->parallel_direct_writes = 1;
-#endif
 	if (writes)
 		qedfs_seek_count_writer(&mount->seek, 1);
 	if (fuse_reply_open(req, fi) < 0)

@@ -18,15 +18,23 @@ cleanup umount_from "$TMP/mnt"
 head -c 256M /dev/urandom >disk.raw
 "$QEDIMG" convert -q -f raw -O qed disk.raw big.qed
 rm disk.raw
-mount_qed big.qed mnt -o l2_cache=1M
-pid=$(mount_pid mnt)
+"$QEDIMG" create -q fresh.qed 8G
+"$QEDIMG" create -q -b big.qed -F qed over.qed
+
+# small NAME: its image is mounted, with little memory for tables
+small() {
+	name=$1
+	mount_qed "$name.qed" mnt -o l2_cache=1M
+	pid=$(mount_pid mnt)
+}
 
 # ask PATTERN SIZE DEPTH: of a disk that is not in the page cache, if it is read
 ask() {
-	sync big.qed
-	dd if=big.qed iflag=nocache count=0 status=none
-	fio --name=ask --filename=mnt/big.raw --direct=1 --ioengine=libaio --rw="$1" \
-		--bs="$2" --iodepth="$3" --io_size=256M >out 2>err ||
+	sync "$name.qed"
+	dd if="$name.qed" iflag=nocache count=0 status=none
+	fio --name=ask --filename="mnt/$name.raw" --direct="${direct-1}" \
+		--ioengine=libaio --rw="$1" --bs="$2" --iodepth="$3" \
+		--io_size=256M >out 2>err ||
 		fail "fio $*: $(cat err)"
 	peak=$(awk '$1 == "VmHWM:" { print $2 }' "/proc/$pid/status")
 	say "$*: VmHWM $peak KiB"
@@ -48,7 +56,6 @@ hammer() {
 		fail "fio: $(cat err)"
 }
 
-umount_qed mnt
 for n in 1 3; do
 	mount_qed big.qed mnt -o max_threads=$n
 	hammer
@@ -63,11 +70,22 @@ umount_qed mnt
 for value in 0 129 x ''; do
 	qedfs_refuses "max_threads" -o "max_threads=$value" big.qed mnt
 done
-mount_qed big.qed mnt -o l2_cache=1M
-pid=$(mount_pid mnt)
+small big
 ask randread 4k 64
 ask randread 64k 128
 ask randread 128k 128
 ask randread 1m 64
 ask randwrite 1m 64
 ask randrw 1m 64
+umount_qed mnt
+
+# Into clusters that are not there yet, of a disk of its own and over the other.
+for image in fresh over; do
+	small $image
+	ask randwrite 1m 64
+	ask randwrite 4k 128
+	ask randrw 64k 128
+	direct=0 ask randwrite 4k 1
+	umount_qed mnt
+	"$QEDIMG" check -q $image.qed || fail "check of $image.qed: $?"
+done

@@ -55,8 +55,8 @@ direct_read() {
 }
 
 direct_write() {
-	dd if=/dev/zero of=$disk bs=4k count="$1" seek="$2" oflag=direct \
-		conv=notrunc status=none
+	dd if=/dev/zero of=$disk bs=4k count="$1" seek="$2" \
+		oflag="direct${3:+,$3}" conv=notrunc status=none
 }
 
 names() {
@@ -200,6 +200,9 @@ counters() {
 	counted 'bytes_written+4096 l2_hits+1 requests+1 writes+1' \
 		direct_write 1 0
 	counted 'flushes+1 requests+1 syncs+1' sync $disk
+	# Durable before it is answered; that the kernel asks for it again costs nothing.
+	counted 'bytes_written+4096 flushes+2 l2_hits+1 requests+3 syncs+1 writes+1' \
+		direct_write 1 0 dsync
 	# fallocate(1) flushes; what is freed may be used again after that
 	counted 'allocations+3 commits+1 flushes+1 l2_hits+1 preallocations+1 requests+2 syncs+1' \
 		fallocate -o 131072 -l 196608 $disk
@@ -335,14 +338,20 @@ to_syslog() {
 	[ ! -s stderr ] || fail "stderr: $(cat stderr)"
 }
 
+# Each with its name and the number of its arguments.
 probes() {
 	say "probes"
 	library=$TOP_BUILDDIR/.libs/libqed.so
 	readelf -n "$library" >notes
-	awk '$1 == "Provider:" { p = $2 }
-		$1 == "Name:" && p == "libqed" { print $2 }' notes |
-		sort -u >there
-	documented Probes >listed
+	awk '$1 == "Provider:" { provider = $2 }
+		$1 == "Name:" { name = $2 }
+		$1 == "Arguments:" && provider == "libqed" {
+			print name, gsub("@", "")
+		}' notes | sort -u >there
+	sed -n '/^\.Ss Probes$/,/^\.S[sh] /p' "$page" |
+		awk '$1 == ".It" && $2 == "Cm" && $4 == "Ar" {
+			print $3, NF - 4
+		}' | sort >listed
 	[ -s listed ] || fail "found no names in $page"
 	grep -q '^#define HAVE_SYS_SDT_H 1' "$TOP_BUILDDIR/config.h" ||
 		: >listed	# built without: there must not be any
