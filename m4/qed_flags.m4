@@ -54,6 +54,15 @@ AS_IF([test "x$enable_sanitizer" != xno], [
 		[AC_MSG_RESULT([yes])],
 		[AC_MSG_RESULT([no])
 		AC_MSG_ERROR([$CC cannot link with -fsanitize=$enable_sanitizer])])
+	# A program starts in two thirds of the time then, and tests start thousands.
+	AS_CASE([$enable_sanitizer], [*address*], [
+		AC_MSG_CHECKING([whether $CC links AddressSanitizer statically])
+		qed_static="-static-libasan -static-libubsan"
+		CFLAGS="$qed_save_CFLAGS $SANITIZER_FLAGS $qed_static -Werror"
+		AC_LINK_IFELSE([AC_LANG_PROGRAM([], [])],
+			[AC_MSG_RESULT([yes])
+			SANITIZER_FLAGS="$SANITIZER_FLAGS $qed_static"],
+			[AC_MSG_RESULT([no])])])
 	CFLAGS=$qed_save_CFLAGS
 ])
 AC_SUBST([SANITIZER_FLAGS])

@@ -461,6 +461,16 @@ umount_from() {
 	! is_mounted "$1" || unmount "$1"
 }
 
+# few WORD…: prints all; with sanitizers, which look for other things than what
+# differs between cases of a kind, the first alone
+few() {
+	if [ "${QED_SANITIZER:-no}" = no ]; then
+		echo "$@"
+	else
+		echo "$1"
+	fi
+}
+
 # ---- making images, comparing, looking ----
 
 # qemu_copy RAW IMAGE OFFSET LEN: QEMU writes this range of the raw file into

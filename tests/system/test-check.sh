@@ -158,18 +158,9 @@ damaged() {
 	count=$((count + 1))
 }
 
-# Sanitizers look for other things: one place of each kind is enough for them.
-places() {
-	if [ "${QED_SANITIZER:-no}" = no ]; then
-		echo "$@"
-	else
-		echo "$1"
-	fi
-}
-
 # Everything that an entry of an L2 table can be but should not.
 l2_faults() {
-	for index in $(places 3 0 "$last"); do
+	for index in $(few 3 0 "$last"); do
 		own="$((index * cs)) $cs"
 		l2_faults_at "l2@${t0}[$index]" "$((t0 + 8 * index))"
 	done
@@ -199,7 +190,7 @@ l2_faults_at() {
 
 # Of the L1 table.
 l1_faults() {
-	for index in $(places 0 1 2 "$last"); do
+	for index in $(few 0 1 2 "$last"); do
 		own="$((index * span)) $span"
 		l1_faults_at "l1[$index]" "$((2 * cs + 8 * index))"
 	done

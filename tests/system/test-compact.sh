@@ -5,6 +5,7 @@
 # goes on when it is run again; what it cannot do it leaves alone.
 
 in_memory=yes
+many_starts=yes
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 : "${MEASURE:=$(built tests/system/measure)}"

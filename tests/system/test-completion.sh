@@ -3,6 +3,7 @@
 #
 # What the shells complete on qedimg's command lines.
 
+many_starts=yes
 . "$(dirname "$0")/functions.sh"
 
 requires "$QEDIMG" bash zsh

@@ -5,6 +5,7 @@
 # what only qedimg draws.
 
 in_memory=yes
+many_starts=yes
 . "$(dirname "$0")/functions.sh"
 
 requires "$QEDIMG" python3 qemu-img qemu-io jq script
@@ -25,7 +26,7 @@ same_map() {
 
 # parts IMAGE: parts of the disk too, and ranges that touch its end or pass it
 parts() {
-	for start in 0 65535 1048577 9G; do
+	for start in $(few 65535 0 1048577 9G); do
 		for length in 0 1 100000 7E; do
 			same_map --start-offset=$start --max-length=$length "$1"
 		done
@@ -45,7 +46,7 @@ refused() {
 
 # ---- one image, all geometries: empty, scattered, zeroed, full ----
 
-for cluster in 4k 64k 1M; do
+for cluster in $(few 64k 4k 1M); do
 	for table in 2 4 16; do
 		qemu-img create -q -f qed -o \
 			"cluster_size=$cluster,table_size=$table" f.qed 5000k
@@ -63,7 +64,7 @@ for cluster in 4k 64k; do
 	qemu_do full.qed qed 'write 0 20000k'
 	same_map full.qed
 done
-for size in 512 1536 65k 1000k; do
+for size in $(few 1536 512 65k 1000k); do
 	qemu-img create -q -f qed f.qed $size
 	same_map f.qed
 	qemu_do f.qed qed 'write 0 512'
@@ -72,7 +73,7 @@ done
 
 # ---- backing files: longer, shorter, equal, odd; raw and QED ----
 
-for raw in 1000000 1000 3M 5M 8M; do
+for raw in $(few 1000000 1000 3M 5M 8M); do
 	rm -f base.raw
 	truncate -s $raw base.raw
 	qemu_do base.raw raw 'write 0 100'

@@ -170,7 +170,7 @@ done
 
 # ---- geometries that QEMU cannot open, or where it is slow ----
 
-for geometry in 4k,1 64M,16 64k,16; do
+for geometry in $(few 4k,1 64M,16 64k,16); do
 	"$QEDIMG" create -q -b base.raw -F raw \
 		-o cluster_size=${geometry%,*},table_size=${geometry#*,} \
 		odd.qed 6M

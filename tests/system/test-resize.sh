@@ -189,7 +189,7 @@ both() {
 
 M=1048576
 for format in raw qed; do
-	for base in $((M + 4096)) $((2 * M + 5120)) $((6 * M + 512)); do
+	for base in $(few $((2 * M + 5120)) $((M + 4096)) $((6 * M + 512))); do
 		label="$format backing of $base"
 		over $format $base $((2 * M + 5120))
 		both o.qed $((2 * M + 5120 + 512)) ''
@@ -357,7 +357,7 @@ umount_qed mnt
 
 # ---- preallocation ----
 
-for how in off metadata falloc full; do
+for how in $(few metadata off falloc full); do
 	label=$how
 	full 65536 4 $((2 * M + 512))
 	twins x.qed 3M
