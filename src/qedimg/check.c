@@ -30,7 +30,7 @@ struct check_request {
 	bool chain;
 	bool dry_run;
 	bool undo;
-	bool json;			/* wanted, by --output */
+	bool json;			/* to be printed: -q wins over --output */
 };
 
 /* The check of one image. */
@@ -370,7 +370,8 @@ static int read_options(int argc, char **argv, struct check_request *request)
 		}
 	}
 	request->file = argv[optind];
-	request->json = qedimg_wants_json(&request->common);
+	request->json = qedimg_wants_json(&request->common) &&
+			!request->common.quiet;
 	return 0;
 }
 

@@ -426,6 +426,15 @@ check 1 good.qed good.qed
 check 1
 check 0 -q good.qed
 [ ! -s out ] || fail "-q prints $(cat out)"
+# As qemu-img does: not the object either, whatever is wrong.
+for option in '' --backing-chain; do
+	# shellcheck disable=SC2086 # words
+	check 0 -q --output=json $option good.qed
+	[ ! -s out ] || fail "-q --output=json $option prints $(cat out)"
+	# shellcheck disable=SC2086 # words
+	check 2 -q --output=json $option leaky.qed
+	[ ! -s out ] || fail "-q --output=json $option prints $(cat out)"
+done
 label='in use'
 mkfifo in out.fifo
 qemu-io -f qed used.qed <in >out.fifo 2>&1 &
