@@ -198,17 +198,10 @@ static int cut_ragged_end(struct qed_repair *r)
 			 0;
 }
 
-/* A device has no end of its own: what is behind the image is not leaked. */
-static uint64_t leaks_end(const struct qed_repair *r)
-{
-	return r->file->block_device ? qed_used_end(&r->scan.used) :
-				       r->scan.used.n;
-}
-
 int qed_leaks_handle(struct qed_repair *r, bool mend)
 {
 	const struct qed_used *used = &r->scan.used;
-	uint64_t end = leaks_end(r), first = 0;
+	uint64_t end = qed_scan_leaks_end(&r->scan), first = 0;
 	int ret = 0;
 
 	if (r->lost.n)

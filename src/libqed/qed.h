@@ -194,7 +194,8 @@ struct qed_usage {
 	uint64_t data, zero;		/* entries that are data, zero clusters */
 	uint64_t tables;		/* L2 tables */
 	uint64_t leaked;		/* whole clusters of the file that no
-					 * entry names */
+					 * entry names; not what is behind the
+					 * last one in use of a device */
 	uint64_t damaged;		/* entries that cannot be right; what
 					 * they name counts as leaked */
 };

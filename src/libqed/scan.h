@@ -79,4 +79,11 @@ struct qed_scan {
 int qed_scan_run(struct qed_scan *scan);
 void qed_scan_fini(struct qed_scan *scan);
 
+/*
+ * After a walk that has succeeded: the cluster from which on what nobody names
+ * is not leaked.  A device has no end of its own, so there that is behind the
+ * last one in use.
+ */
+uint64_t qed_scan_leaks_end(const struct qed_scan *scan);
+
 #endif

@@ -48,7 +48,9 @@ static int count(struct qed_layer *layer, const struct qed_job *job,
 	usage->data = scan.allocated;
 	usage->zero = scan.zero;
 	usage->tables = scan.ntables;
-	usage->leaked = scan.used.n - scan.used.count;
+	/* A walk that has failed may have no map. */
+	if (ret == 0)
+		usage->leaked = qed_scan_leaks_end(&scan) - scan.used.count;
 	qed_scan_fini(&scan);
 	return ret;
 }
