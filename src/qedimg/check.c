@@ -222,8 +222,30 @@ static void put_undo_hint(const struct run *run,
 	puts(".check-undo; --undo takes it back.");
 }
 
-/* Checks one file: the exit status. */
-static int check_file(const struct check_request *request, const char *file)
+/* Of two: the one that is worse to hear. */
+static int worse(int a, int b)
+{
+	static const int order[] = { EXIT_FAILED, EXIT_UNSUPPORTED,
+				     EXIT_CORRUPT, EXIT_LEAKS };
+
+	for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++)
+		if (a == order[i] || b == order[i])
+			return order[i];
+	return EXIT_CLEAN;
+}
+
+static int failure_status(const struct check_request *request, int err)
+{
+	return err == -EMEDIUMTYPE && !request->common.format ?
+		       EXIT_UNSUPPORTED : EXIT_FAILED;
+}
+
+/*
+ * Checks one file, and makes of *status the worse of it and this one's: 0, or
+ * -errno after a message if there was no check, or not to its end.
+ */
+static int check_file(const struct check_request *request, const char *file,
+		      int *status)
 {
 	struct run run = { .request = request, .file = file };
 	struct qed_check_options options = {
@@ -247,21 +269,9 @@ static int check_file(const struct check_request *request, const char *file)
 	else if (ret == 0 && !request->common.quiet)
 		put_report_human(&report);
 	put_undo_hint(&run, &report);
-	if (ret == -EMEDIUMTYPE && !request->common.format)
-		return EXIT_UNSUPPORTED;
-	return ret < 0 ? EXIT_FAILED : status_of(&report);
-}
-
-/* Of two: the one that is worse to hear. */
-static int worse(int a, int b)
-{
-	static const int order[] = { EXIT_FAILED, EXIT_UNSUPPORTED,
-				     EXIT_CORRUPT, EXIT_LEAKS };
-
-	for (size_t i = 0; i < sizeof(order) / sizeof(order[0]); i++)
-		if (a == order[i] || b == order[i])
-			return order[i];
-	return EXIT_CLEAN;
+	*status = worse(*status, ret < 0 ? failure_status(request, ret) :
+					   status_of(&report));
+	return ret;
 }
 
 static void begin_layer(const struct check_request *request, const char *file,
@@ -296,26 +306,35 @@ static char *next_layer(const struct check_request *request, const char *file)
 	return next;
 }
 
-/* Opening the chain finds loops and files that are missing. */
-static int check_chain(const struct check_request *request)
+/*
+ * The images behind the one of the request.  Opening the whole chain first finds
+ * loops and files that are missing: then none of them is checked.
+ */
+static int check_behind(const struct check_request *request, int status)
 {
 	struct qed_image *image;
 	char *file, *next;
-	int status = EXIT_CLEAN;
-	bool first = true;
 
 	if (qedimg_open(request->file, &request->common, 0, &image) < 0)
 		return EXIT_FAILED;
 	qed_image_close(image);
-	file = strdup(request->file);
-	while (file) {
-		begin_layer(request, file, first);
-		first = false;
-		status = worse(status, check_file(request, file));
+	for (file = next_layer(request, request->file); file; file = next) {
+		begin_layer(request, file, false);
+		check_file(request, file, &status);
 		next = next_layer(request, file);
 		free(file);
-		file = next;
 	}
+	return status;
+}
+
+static int check_chain(const struct check_request *request)
+{
+	int status = EXIT_CLEAN;
+
+	begin_layer(request, request->file, true);
+	/* What could not be checked names nothing that can be trusted. */
+	if (check_file(request, request->file, &status) == 0)
+		status = check_behind(request, status);
 	if (request->json)
 		puts("\n]");
 	return status;
@@ -323,14 +342,14 @@ static int check_chain(const struct check_request *request)
 
 static int check(const struct check_request *request)
 {
-	int status;
+	int status = EXIT_CLEAN;
 
 	if (request->undo)
 		return qed_image_check_undo(request->file, &qedimg_log) < 0 ?
 			       EXIT_FAILED : EXIT_CLEAN;
 	if (request->chain)
 		return check_chain(request);
-	status = check_file(request, request->file);
+	check_file(request, request->file, &status);
 	if (request->json)
 		putchar('\n');
 	return status;

@@ -518,9 +518,27 @@ check 0 --output=json --backing-chain upper.qed
 truncate -s +64K lower.qed
 check 3 --backing-chain upper.qed
 check 0 upper.qed
+# What cannot be opened behind it: the image itself is checked all the same.
 rm base.raw
 check 1 --backing-chain upper.qed
+grep -q 'base.raw: .*No such file' err || fail "not said: $(cat err)"
+check 1 --output=json --backing-chain upper.qed
+[ "$(key 'map([.filename, ."check-errors"]) | @text')" = '[["upper.qed",0]]' ] ||
+	fail "a broken chain: $(cat out)"
 check 0 upper.qed
+# As without the option, in an array of one, and said once.
+for file in text missing.qed; do
+	status=1
+	[ $file = missing.qed ] || status=63
+	check "$status" --backing-chain $file
+	check "$status" --output=json $file
+	jq -S '[.]' out >single
+	mv err single.err
+	check "$status" --output=json --backing-chain $file
+	jq -S . out | diff single - || fail "$file: $(cat out)"
+	diff single.err err || fail "$file: $(cat err)"
+done
+check 1 -f qed --backing-chain text
 
 label=progress
 check 0 --progress=json good.qed
