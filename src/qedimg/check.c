@@ -412,6 +412,10 @@ static const char *clash(const struct check_request *request)
 	if (request->undo && (request->repair || request->chain ||
 			      request->common.force_share))
 		return "--undo cannot be used with other actions";
+	if (request->undo && (request->common.output ||
+			      request->common.progress != QEDIMG_PROGRESS_NONE))
+		return "--undo has no report: it cannot be used with --output, "
+		       "-p or --progress";
 	return NULL;
 }
 

@@ -413,10 +413,11 @@ check 1 --dry-run good.qed
 check 1 -U -r all good.qed
 for clash in '-r leaks --backing-chain' '-r all --dry-run --backing-chain' \
 		'--undo -r leaks' '--undo -r all' '--undo -U' \
-		'--undo --backing-chain'; do
+		'--undo --backing-chain' '--undo --output=json' '--undo -p' \
+		'--undo --progress=json' '--undo -q -p'; do
 	# shellcheck disable=SC2086 # words
 	check 1 $clash leaky.qed
-	grep -q '^qedimg: leaky.qed: .*\(only reads\|other actions\)' err ||
+	grep -q '^qedimg: leaky.qed: .*\(only reads\|other actions\|no report\)' err ||
 		fail "$clash: $(cat err)"
 	same_bytes leaky.qed before.qed
 done
