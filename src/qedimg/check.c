@@ -259,7 +259,7 @@ static int check_file(const struct check_request *request, const char *file,
 
 	if (request->json)
 		fputs("{\n    \"faults\": [", stdout);
-	options.job = qedimg_progress_start(request->common.progress);
+	options.job = qedimg_common_job(&request->common);
 	ret = qed_image_check(file, &options, &report);
 	qedimg_progress_end();
 	if (ret < 0 && !report.check_errors)

@@ -70,7 +70,7 @@ static int commit(const struct commit_request *request)
 	};
 	int ret;
 
-	options.job = qedimg_progress_start(request->common.progress);
+	options.job = qedimg_common_job(&request->common);
 	ret = qed_image_commit(request->file, &options);
 	qedimg_progress_end();
 	if (ret == 0)

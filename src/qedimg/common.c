@@ -51,6 +51,16 @@ int qedimg_common_option(struct qedimg_common *common, int c)
 	}
 }
 
+const struct qed_job *qedimg_common_job(const struct qedimg_common *common)
+{
+	enum qedimg_progress_form form = common->progress;
+
+	/* A bar is for people; who asks for JSON is a program that reads it. */
+	if (common->quiet && form == QEDIMG_PROGRESS_BAR)
+		form = QEDIMG_PROGRESS_NONE;
+	return qedimg_progress_start(form);
+}
+
 int qedimg_output_check(const struct qedimg_common *common, const char *file)
 {
 	const char *output = common->output;

@@ -39,6 +39,12 @@ extern const struct option qedimg_disk_options[];
  */
 int qedimg_common_option(struct qedimg_common *common, int c);
 
+/*
+ * qedimg_progress_start() in the form that they ask for: -q leaves out the bar of
+ * -p, but not JSON.
+ */
+const struct qed_job *qedimg_common_job(const struct qedimg_common *common);
+
 /* Their values, for an image that has to be QED: 0, or -EINVAL with a message. */
 int qedimg_common_check(const struct qedimg_common *common, const char *file);
 

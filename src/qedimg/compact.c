@@ -51,7 +51,7 @@ static int compact(const struct compact_request *request)
 	struct qed_compact_report report;
 	int ret;
 
-	options.job = qedimg_progress_start(request->common.progress);
+	options.job = qedimg_common_job(&request->common);
 	ret = qed_image_compact(request->file, &options, &report);
 	qedimg_progress_end();
 	if (ret < 0)

@@ -83,7 +83,7 @@ static int compare_images(const struct compare_request *request,
 	qed_image_get_info(image1, &info1);
 	qed_image_get_info(image2, &info2);
 	err = qed_compare(image1, image2, request->strict,
-			  qedimg_progress_start(request->common.progress),
+			  qedimg_common_job(&request->common),
 			  &difference);
 	qedimg_progress_end();
 	if (err == 0) {

@@ -68,13 +68,10 @@ void qedimg_copying_close(struct qedimg_copying *copying)
 int qedimg_copying_run(struct qedimg_copying *copying, const char *target,
 		       struct qed_convert_options *options)
 {
-	enum qedimg_progress_form form = copying->common->progress;
 	int err;
 
 	options->log = qedimg_log;
-	options->job = qedimg_progress_start(copying->common->quiet ?
-						     QEDIMG_PROGRESS_NONE :
-						     form);
+	options->job = qedimg_common_job(copying->common);
 	err = qed_image_convert(target, options);
 	qedimg_progress_end();
 	return err < 0;

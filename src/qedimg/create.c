@@ -229,7 +229,7 @@ static int create(const struct create_request *request)
 	    qedimg_read_preallocation(request->file, request->preallocation,
 				      &options.preallocation) < 0)
 		return 1;
-	options.job = qedimg_progress_start(request->common->progress);
+	options.job = qedimg_common_job(request->common);
 	err = qed_image_create(request->file, &options);
 	qedimg_progress_end();
 	if (err < 0)

@@ -296,7 +296,7 @@ static int count_clusters(const struct info_request *request,
 			  struct facts *facts)
 {
 	int err = qed_image_get_usage(
-		image, layer, qedimg_progress_start(request->common.progress),
+		image, layer, qedimg_common_job(&request->common),
 		&facts->usage);
 
 	qedimg_progress_end();

@@ -70,7 +70,7 @@ static int measure_image(const struct measure_request *request,
 	} else {
 		options.virtual_size = size;
 		options.log = qedimg_log;
-		options.job = qedimg_progress_start(request->common.progress);
+		options.job = qedimg_common_job(&request->common);
 		err = qed_measure(image, &options, &m);
 		qedimg_progress_end();
 		if (err == -EINVAL)

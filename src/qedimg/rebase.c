@@ -33,7 +33,7 @@ static int rebase(const struct rebase_request *request)
 		options.flags |= QED_REBASE_UNSAFE;
 	if (request->missing)
 		options.flags |= QED_REBASE_MISSING;
-	options.job = qedimg_progress_start(request->common.progress);
+	options.job = qedimg_common_job(&request->common);
 	ret = qed_image_rebase(request->file, &options);
 	qedimg_progress_end();
 	if (ret == 0 && request->unsafe && !request->common.quiet)

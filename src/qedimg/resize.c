@@ -4,7 +4,6 @@
 
 #include "common.h"
 #include "preallocation.h"
-#include "progress.h"
 #include "size.h"
 
 #include <ctype.h>
@@ -15,16 +14,13 @@
 struct resize_request {
 	struct qedimg_common common;
 	struct qed_resize_options options;
-	enum qedimg_progress_form progress;
 	const char *preallocation;
 	const char *file;
 	const char *size;
-	bool quiet;
 };
 
 enum {
 	OPTION_PREALLOCATION = 300,
-	OPTION_PROGRESS,
 	OPTION_SHRINK,
 };
 
@@ -45,7 +41,7 @@ static int read_options(int argc, char **argv, struct resize_request *request)
 		{ "help", no_argument, NULL, 'h' },
 		{ "preallocation", required_argument, NULL,
 		  OPTION_PREALLOCATION },
-		{ "progress", required_argument, NULL, OPTION_PROGRESS },
+		QEDIMG_PROGRESS_LONG_OPTION,
 		{ "shrink", no_argument, NULL, OPTION_SHRINK },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -54,21 +50,8 @@ static int read_options(int argc, char **argv, struct resize_request *request)
 	while ((c = getopt_long(argc, argv, "f:hpq", long_options, NULL)) !=
 	       -1) {
 		switch (c) {
-		case 'p':
-			request->progress = QEDIMG_PROGRESS_BAR;
-			break;
-		case 'q':
-			request->quiet = true;
-			break;
 		case OPTION_PREALLOCATION:
 			request->preallocation = optarg;
-			break;
-		case OPTION_PROGRESS:
-			if (qedimg_progress_parse(optarg,
-						  &request->progress) < 0) {
-				qedimg_error(NULL, "--progress must be json");
-				return -EINVAL;
-			}
 			break;
 		case OPTION_SHRINK:
 			request->options.flags |= QED_RESIZE_SHRINK;
@@ -123,10 +106,10 @@ static int resize(struct resize_request *request)
 	int ret;
 
 	request->options.log = qedimg_log;
-	request->options.job = qedimg_progress_start(request->progress);
+	request->options.job = qedimg_common_job(&request->common);
 	ret = qed_image_resize(request->file, &request->options);
 	qedimg_progress_end();
-	if (ret == 0 && !request->quiet)
+	if (ret == 0 && !request->common.quiet)
 		puts("Image resized.");
 	return ret < 0;
 }

@@ -346,7 +346,8 @@ jq -es 'length > 1 and all(.seconds >= 0 and ."bytes-per-second" >= 0) and
 	fail "progress: $(cat ../err)"
 feeding -q --progress=json
 fed 0
-[ ! -s ../err ] || fail "-q --progress=json: $(cat ../err)"
+jq -es 'length > 0 and (last | .percent == 100)' ../err >../out ||
+	fail "-q --progress=json: $(cat ../err)"
 
 # On a terminal it is a bar, which is gone at the end.
 bar="'$QEDIMG' convert -p -f raw - fed <feed"
@@ -362,6 +363,10 @@ fed 0
 feeding -p
 fed 0
 [ ! -s ../err ] || fail "-p draws where there is no terminal"
+script -qec "'$QEDIMG' convert -q -p -f raw big.raw quiet.raw" /dev/null \
+	</dev/null >../seen
+[ ! -s ../seen ] || fail "-q -p on a terminal: $(cat -v ../seen)"
+rm quiet.raw
 
 # Both come before it can look whether it is to stop: the second ends it.
 feeding

@@ -169,6 +169,9 @@ create -p -o preallocation=full p.qed 20M
 grep -q '^Formatting' ../out || fail "-p: it prints $(cat ../out)"
 script -qec "'$QEDIMG' create -q -p -o preallocation=full p.qed 20M" /dev/null \
 	</dev/null >../seen
+[ ! -s ../seen ] || fail "-q -p on a terminal: $(cat -v ../seen)"
+script -qec "'$QEDIMG' create -p -o preallocation=full p.qed 20M" /dev/null \
+	</dev/null >../seen
 grep -q 'of 20 MiB' ../seen || fail "-p on a terminal: $(cat -v ../seen)"
 refused "progress 'bar'" --progress=bar q.qed 1M
 

@@ -8,7 +8,7 @@ many_starts=yes
 # shellcheck source-path=SCRIPTDIR source=functions.sh
 . "$(dirname "$0")/functions.sh"
 need_loop
-requires qemu-img qemu-io jq mkfs.ext4 filefrag "$QEDIMG" "$MKIMAGE" "$WAITFOR"
+requires qemu-img qemu-io jq script mkfs.ext4 filefrag "$QEDIMG" "$MKIMAGE" "$WAITFOR"
 
 cd "$TMP"
 
@@ -331,6 +331,14 @@ resize --shrink x.qed 10M
 "$QEDIMG" resize -q --progress=json x.qed 3G 2>err
 jq -es 'all(.done <= .total) and .[-1].percent == 100' err >/dev/null ||
 	fail "progress: $(cat err)"
+for option in -p '-q -p'; do
+	script -qec "'$QEDIMG' resize $option --preallocation=full x.qed +1M" \
+		/dev/null </dev/null >seen
+	case $option,$(cat -v seen) in
+	-p,*%* | '-q -p,') ;;
+	*) fail "$option on a terminal: $(cat -v seen)" ;;
+	esac
+done
 
 # ---- an image in use ----
 
