@@ -129,12 +129,50 @@ static void test_changes(void **state)
 	qed_used_fini(&used);
 }
 
+/* One bit a page, as what costs most memory does: how many pages there may be. */
+static uint64_t fill(struct qed_used *used)
+{
+	uint64_t page = 0;
+
+	while (qed_used_mark(used, page << QED_USED_PAGE_BITS) == 0)
+		page++;
+	return page;
+}
+
+static void test_limit(void **state)
+{
+	/* Pages: of the disk's clusters, and that there may be. */
+	static const uint64_t limits[][2] = {
+		{ 0, 16384 },		/* 64 MiB */
+		{ 10, 16384 + 2 * 10 },
+		{ 1 << 20, 65536 },	/* 256 MiB */
+	};
+
+	(void)state;
+	for (size_t i = 0; i < 3; i++) {
+		uint64_t max = limits[i][1], next = max << QED_USED_PAGE_BITS;
+		struct qed_used used;
+
+		assert_int_equal(qed_used_init(&used, 2 * next), 0);
+		qed_used_limit(&used, limits[i][0] << QED_USED_PAGE_BITS);
+		assert_int_equal(fill(&used), max);
+		assert_int_equal(qed_used_mark(&used, next), -EFBIG);
+		assert_int_equal(qed_used_mark_run(&used, next, 1), -EFBIG);
+		assert_false(qed_used_test(&used, next));
+		/* In pages that it has there is room. */
+		assert_int_equal(qed_used_mark(&used, next - 1), 0);
+		assert_int_equal(used.count, max + 1);
+		qed_used_fini(&used);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_runs),
 		cmocka_unit_test(test_edges),
 		cmocka_unit_test(test_changes),
+		cmocka_unit_test(test_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
