@@ -44,12 +44,6 @@ int qed_image_begin(const char *path, const struct qed_open_options *options,
 int qed_image_finish(struct qed_image *image,
 		     const struct qed_open_options *options);
 
-/*
- * For the message about a request that has failed: the file below the top image
- * that could not be read last, or null.  A write, too, may have had to read there.
- */
-const char *qed_image_failed_below(struct qed_image *image);
-
 /* Frees the handle, its engine and locks, and writes nothing any more. */
 void qed_image_discard(struct qed_image *image);
 

@@ -2,10 +2,13 @@
 /* How long a new image's file would be. */
 #include "config.h"
 
+#include "blame.h"
 #include "job.h"
 #include "request.h"
 
 #include <errno.h>
+#include <inttypes.h>
+#include <string.h>
 
 #define LOOK_MIN  (UINT64_C(1) << 32)	/* bytes */
 #define LOOKS_MAX 65536u
@@ -53,10 +56,22 @@ static uint64_t file_bytes(const struct need *need)
 	return qed_min(sum, INT64_MAX);
 }
 
-/* One extent may be all of the disk: looks at parts of it, but not too many. */
-static int walk(struct qed_image *image, const struct qed_job *job,
-		struct need *need)
+static int fail_map(struct qed_image *image, const struct qed_log *log,
+		    uint64_t disk_off, int err)
 {
+	const char *below = qed_image_failed_below(image);
+
+	qed_log_write(log, QED_LOG_ERROR, "%s: cannot map disk offset %" PRIu64
+		      ": %s; %s", below ? below : qed_image_get_path(image, 0),
+		      disk_off, strerror(-err), qed_blame_next_step(err));
+	return err;
+}
+
+/* One extent may be all of the disk: looks at parts of it, but not too many. */
+static int walk(struct qed_image *image,
+		const struct qed_create_options *options, struct need *need)
+{
+	const struct qed_job *job = options->job;
 	uint64_t end = qed_min(image->size, need->header->image_size), off = 0;
 	uint64_t most = qed_max(LOOK_MIN, end / LOOKS_MAX);
 	int ret = qed_job_step(job, off, end);
@@ -66,7 +81,7 @@ static int walk(struct qed_image *image, const struct qed_job *job,
 
 		ret = qed_map(image, off, qed_min(most, end - off), &extent);
 		if (ret < 0)
-			break;
+			return fail_map(image, &options->log, off, ret);
 		if (extent.kind == QED_MAP_DATA)
 			need_data(need, off, extent.len);
 		off += extent.len;
@@ -110,7 +125,7 @@ int qed_measure(struct qed_image *image,
 	int ret = make_header(image, options, &header);
 
 	if (ret == 0 && image)
-		ret = walk(image, options->job, &now);
+		ret = walk(image, options, &now);
 	if (ret < 0)
 		return ret;
 	if (header.image_size)

@@ -385,8 +385,9 @@ struct qed_measurement {
  * and geometry in `options` (whose other fields are not looked at, but for
  * `log` and `job`), if it got the data of `image`, an open image, or none if that
  * is null.  A virtual_size of 0 is that of `image`.  It blocks, as qed_map(); the
- * job's progress is in bytes of the image's disk.  0, -EINVAL for a geometry or
- * size that the format does not allow (logged), -ECANCELED, or as qed_map().
+ * job's progress is in bytes of the image's disk.  0; -ECANCELED; or after a
+ * message -EINVAL for a geometry or size that the format does not allow, or as
+ * qed_map().
  */
 int qed_measure(struct qed_image *image,
 		const struct qed_create_options *options,

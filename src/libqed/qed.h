@@ -160,6 +160,15 @@ void qed_image_get_info(struct qed_image *image, struct qed_image_info *info);
 const char *qed_image_get_path(struct qed_image *image, unsigned layer);
 
 /*
+ * For the message about a request or qed_map() that has failed: the path, as
+ * above, of the file below the top image if it is there that something could
+ * not be read, else null.  A write, too, may have had to read there.  Of several
+ * that fail at a time it is the last one's.  Lives as long as the image handle.
+ * Thread-safe.
+ */
+const char *qed_image_failed_below(struct qed_image *image);
+
+/*
  * What has been done since the image was opened.  A request counts from when it
  * is about to call `done`, whether or not it has failed.
  */

@@ -4,6 +4,7 @@
 #include "common.h"
 
 #include <errno.h>
+#include <inttypes.h>
 #include <string.h>
 
 const struct option qedimg_disk_options[] = {
@@ -105,4 +106,14 @@ int qedimg_open(const char *file, const struct qedimg_common *common,
 		options.flags |= QED_OPEN_FORCE_SHARE;
 	options.log = qedimg_log;
 	return qed_image_open(file, &options, image);
+}
+
+void qedimg_blame(const char *file, struct qed_image *image, const char *what,
+		  uint64_t disk_off, int err)
+{
+	const char *below = qed_image_failed_below(image);
+
+	qedimg_error(below ? below : file, "cannot %s disk offset %" PRIu64
+		     ": %s; run it again when that is mended", what, disk_off,
+		     strerror(-err));
 }

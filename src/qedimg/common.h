@@ -61,4 +61,12 @@ int qedimg_no_more(const char *file, const char *argument);
 int qedimg_open(const char *file, const struct qedimg_common *common,
 		uint32_t flags, struct qed_image **image);
 
+/*
+ * The message about a request to `image`, which was opened as `file`, or a map of
+ * it, that has failed with `err`, -errno: names the file of its chain that could
+ * not be read.  `what` was to be done at `disk_off`.
+ */
+void qedimg_blame(const char *file, struct qed_image *image, const char *what,
+		  uint64_t disk_off, int err);
+
 #endif

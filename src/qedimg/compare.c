@@ -96,10 +96,10 @@ static int compare_images(const struct compare_request *request,
 		qedimg_error(NULL, "stopped before the disks were compared");
 		return CANNOT_OPEN;
 	}
-	qedimg_error(request->file[difference.image],
-		     "cannot %s disk offset %" PRIu64 ": %s",
+	qedimg_blame(request->file[difference.image],
+		     difference.image ? image2 : image1,
 		     difference.mapping ? "map" : "read", difference.disk_off,
-		     strerror(-err));
+		     err);
 	return difference.mapping ? CANNOT_MAP : CANNOT_READ;
 }
 

@@ -42,16 +42,6 @@ static void measure_raw(uint64_t size, struct qed_measurement *m)
 	m->fully_allocated = m->required;
 }
 
-static int fail(const struct measure_request *request, int err)
-{
-	if (err == -ECANCELED)
-		qedimg_error(request->file, "stopped");
-	else
-		qedimg_error(request->file, "cannot map the disk: %s",
-			     strerror(-err));
-	return 1;
-}
-
 static int measure_image(const struct measure_request *request,
 			 struct qed_image *image)
 {
@@ -73,10 +63,10 @@ static int measure_image(const struct measure_request *request,
 		options.job = qedimg_common_job(&request->common);
 		err = qed_measure(image, &options, &m);
 		qedimg_progress_end();
-		if (err == -EINVAL)
-			return 1;
+		if (err == -ECANCELED)
+			qedimg_error(request->file, "stopped");
 		if (err < 0)
-			return fail(request, err);
+			return 1;
 	}
 	print(request, &m);
 	return 0;

@@ -5,6 +5,7 @@
  */
 #include "config.h"
 
+#include "common.h"
 #include "picture.h"
 #include "qedimg.h"
 #include "size.h"
@@ -104,8 +105,7 @@ static int run_walk(struct walk *walk)
 			      &extent);
 		if (err < 0) {
 			visit_last(walk);
-			qedimg_error(range->file, "cannot map disk offset %"
-				     PRIu64 ": %s", off, strerror(-err));
+			qedimg_blame(range->file, range->image, "map", off, err);
 			return 1;
 		}
 		take(walk, off, &extent);

@@ -175,6 +175,10 @@ refused 3 'bad.qed: cannot map disk offset 131072' bad.qed a.qed
 status=0
 "$QEDIMG" compare bad.qed empty.qed >out 2>err || status=$?
 [ "$status" -eq 1 ] || fail "a difference before the damage: $status"
+# So it is where the damage is below: the message names that file.
+qemu-img create -q -f qed -b bad.qed -F qed above.qed
+refused 3 'qedimg: bad.qed: cannot map disk offset 131072' a.qed above.qed
+refused 3 'qedimg: bad.qed: cannot map disk offset 131072' above.qed a.qed
 # Data that cannot be read: strace fails every read of that file.  LeakSanitizer does
 # not work under it.
 unreadable() {
@@ -186,7 +190,7 @@ unreadable() {
 		"$QEDIMG" compare "$@" >out 2>err || status=$?
 	[ "$status" -eq 4 ] || fail "compare $*: status $status: $(cat out err)"
 	[ ! -s out ] || fail "compare $*: prints $(cat out)"
-	grep -q '^qedimg: broken.raw: cannot read disk offset [0-9]*: Input/out' \
+	grep -q '^qedimg: broken.raw: cannot read disk offset [0-9]*: Input/out.*; run it again' \
 		err || fail "compare $*: $(cat err)"
 	[ "$(wc -l <err)" -eq 1 ] || fail "compare $*: $(cat err)"
 }
@@ -195,6 +199,13 @@ cp random.raw broken.raw
 unreadable -f qed -F raw a.qed broken.raw
 unreadable -f raw -F qed broken.raw a.qed
 unreadable -q -s -f raw -F raw random.raw broken.raw
+# As a backing file, of the one or the other, and further down.
+qemu-img create -q -f qed -b broken.raw -F raw over.qed
+qemu-img create -q -f qed -b over.qed -F qed above.qed
+for over in over.qed above.qed; do
+	unreadable a.qed $over
+	unreadable $over a.qed
+done
 
 mkfifo in from
 qemu-io -f qed b.qed <in >from 2>&1 &

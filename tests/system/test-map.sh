@@ -8,7 +8,7 @@ in_memory=yes
 many_starts=yes
 . "$(dirname "$0")/functions.sh"
 
-requires "$QEDIMG" python3 qemu-img qemu-io jq script
+requires "$QEDIMG" python3 qemu-img qemu-io jq script strace
 
 mkdir "$TMP/work"
 cd "$TMP/work"
@@ -248,10 +248,47 @@ refused 'base.qed: ' map pic.qed
 mv away.qed base.qed
 # What lies before the damage is listed; the message names the place.
 cp full.qed bad.qed
-put_le 64 bad.qed "$(get_le 64 bad.qed "$(get_le 64 bad.qed 40)")" 4096
 entry=$(get_le 64 bad.qed "$(get_le 64 bad.qed 40)")
 put_le 64 bad.qed $((entry + 80)) 77
-refused 'bad.qed: ' map --output=human bad.qed
+qemu-img create -q -f qed -b bad.qed -F qed above.qed
+for image in bad.qed above.qed; do
+	for form in --output=human --output=json --blocks --svg=x.svg; do
+		refused "qedimg: bad.qed: cannot map disk offset 655360: " \
+			map $form $image
+	done
+	refused "qedimg: bad.qed: cannot map disk offset 655360: " \
+		measure -O qed $image
+	"$QEDIMG" map --output=human $image >printed 2>err || :
+	grep -q '^0  *0xa0000  *0x[0-9a-f]*  *bad.qed$' printed ||
+		fail "what lies before the damage: $(cat printed)"
+done
+# A table that cannot be read: strace fails the read of it, and all that follow.
+# LeakSanitizer does not work under it.
+qemu-img create -q -f qed -b base.raw -F raw broken.qed
+qemu_do broken.qed qed 'write 1M 64k'
+qemu-img create -q -f qed -b broken.qed -F qed above.qed
+table=$(get_le 64 broken.qed "$(get_le 64 broken.qed 40)")
+# traced OPTION… ARG…
+traced() {
+	ASAN_OPTIONS=${ASAN_OPTIONS-}${ASAN_OPTIONS:+:}detect_leaks=0 \
+		strace -f -qq -o trace -P "$PWD/broken.qed" \
+		-e trace=preadv2,preadv,pread64 "$@" >printed 2>err
+}
+for image in broken.qed above.qed; do
+	traced "$QEDIMG" map $image || fail "map $image: $(cat err)"
+	nth=$(grep pread trace | grep -n ", $table[,)]" | head -n 1 | cut -d: -f1)
+	[ -n "$nth" ] || fail "the table of $image is not read: $(cat trace)"
+	for command in map 'map --blocks' 'measure -O qed'; do
+		status=0
+		# shellcheck disable=SC2086 # words
+		traced -e "inject=preadv2,preadv,pread64:error=EIO:when=$nth+" \
+			"$QEDIMG" $command $image || status=$?
+		[ "$status" -eq 1 ] || fail "$command: status $status: $(cat err)"
+		grep -q '^qedimg: broken.qed: cannot map disk offset 0: Input/out.*; run it again' \
+			err || fail "$command $image: $(cat err)"
+		[ "$(wc -l <err)" -eq 1 ] || fail "$command $image: $(cat err)"
+	done
+done
 
 # An image that QEMU writes is mapped with -U alone.
 mkfifo in out
