@@ -30,8 +30,9 @@ int qedimg_print_blocks(const struct qedimg_range *range);
 
 /*
  * Draws into the file `svg` where the clusters of the range lie.  What is there
- * is replaced, but not a file of the image's own chain.  Exit status 0, or 1
- * after a message.
+ * is replaced once the picture is complete, but not a file of the image's own
+ * chain; what is not a regular file is written to.  Exit status 0, or 1 after a
+ * message.
  */
 int qedimg_draw_svg(const struct qedimg_range *range, const char *svg);
 

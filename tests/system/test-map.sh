@@ -196,6 +196,52 @@ status=0
 [ "$status" -eq 1 ] || fail "a full device: status $status"
 grep -q '/dev/full: .*No space' err || fail "a full device: $(cat err)"
 
+# What is there stays until the picture is complete, with its mode, behind its link.
+"$QEDIMG" map --svg=want.svg pic.qed
+mkdir full
+mount_on full -t tmpfs -o size=16k none
+echo old >full/old.svg
+# There is room for a page of it.
+head -c 8k /dev/zero >full/fill
+for target in old new; do
+	refused "full/$target.svg: cannot write: No space" \
+		map --svg=full/$target.svg q.qed
+	[ "$(ls -A full)" = "$(printf 'fill\nold.svg')" ] ||
+		fail "left on a full host: $(ls -A full)"
+	[ "$(cat full/old.svg)" = old ] || fail "the older picture is gone"
+done
+umount_from full
+echo old >old.svg
+chmod 640 old.svg
+ln old.svg kept.svg
+ln -s old.svg link.svg
+"$QEDIMG" map --svg=link.svg pic.qed || fail "--svg behind a link"
+[ -h link.svg ] || fail "the link is replaced"
+same_bytes old.svg want.svg
+[ "$(cat kept.svg)" = old ] || fail "the old file is written to"
+[ "$(stat -c %a old.svg)" = 640 ] || fail "the mode is $(stat -c %a old.svg)"
+(umask 027 && "$QEDIMG" map --svg=new.svg pic.qed) || fail "--svg of a new file"
+[ "$(stat -c %a new.svg)" = 640 ] || fail "the mode is $(stat -c %a new.svg)"
+ln -s nowhere.svg dangling.svg
+refused 'dangling.svg: ' map --svg=dangling.svg pic.qed
+[ ! -e nowhere.svg ] || fail "behind a dangling link"
+# What is no regular file is written to.
+mkfifo pipe.svg
+cat pipe.svg >piped.svg &
+"$QEDIMG" map --svg=pipe.svg pic.qed || fail "--svg into a named pipe"
+wait $!
+[ -p pipe.svg ] || fail "the pipe is replaced"
+same_bytes piped.svg want.svg
+"$QEDIMG" map --svg=/dev/stdout pic.qed | cat >piped.svg
+same_bytes piped.svg want.svg
+# A file that is standard output stays that.
+exec 3<>piped.svg
+"$QEDIMG" map --svg=/dev/stdout pic.qed >&3
+same_bytes /dev/fd/3 want.svg
+exec 3>&-
+same_bytes piped.svg want.svg
+[ -z "$(find . -name '.qed-*')" ] || fail "a temporary file is left"
+
 # ---- progress ----
 
 # progress BYTES ARG…: it ends there, and what is printed is the same as without it
