@@ -280,6 +280,14 @@ for command in info 'map --output=json' 'map --svg=x.svg' 'measure -O qed'; do
 		[ ! -e x.svg ] || fail "$command: a picture is left"
 	done
 done
+# Of compare that is not the status which says that the disks differ.
+for signal in INT TERM; do
+	signalled $signal compare none.qed none.qed
+	[ "$status" -eq 2 ] || fail "compare: SIG$signal: $status"
+	grep -q '^qedimg: stopped before the disks were compared$' err ||
+		fail "compare: SIG$signal: $(cat err)"
+	[ ! -s ours ] || fail "compare: SIG$signal: prints $(cat ours)"
+done
 
 refused "progress 'bar'" info --progress=bar a.qed
 refused "output 'xml'" info --backing-chain --output=xml a.qed
