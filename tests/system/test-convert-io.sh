@@ -32,6 +32,35 @@ qemu-img convert -f qed -O raw top.qed want.raw
 same_bytes piped.raw want.raw
 "$QEDIMG" convert -S 0 top.qed - | cat >piped.raw
 same_bytes piped.raw want.raw
+# By a name too, which stays a pipe's; a QED image is not written in one go.
+mkfifo named
+cat named >piped.raw &
+convert top.qed named
+wait $!
+[ -p named ] || fail "a named pipe is replaced"
+same_bytes piped.raw want.raw
+for target in named -; do
+	: >piped.raw
+	cat named >piped.raw &
+	reader=$!
+	exec 3>named
+	status=0
+	"$QEDIMG" convert -O qed top.qed $target 2>../err >&3 || status=$?
+	exec 3>&-
+	wait $reader
+	[ "$status" -eq 1 ] || fail "QED into a pipe: status $status"
+	grep -q 'pipe or character device: its tables' ../err ||
+		fail "QED into a pipe: $(cat ../err)"
+	[ ! -s piped.raw ] || fail "QED into a pipe: something is written"
+done
+rm named
+status=0
+# shellcheck disable=SC2002
+cat want.raw | "$QEDIMG" convert -f raw --max-size=1M - x.raw 2>../err || status=$?
+[ "$status" -eq 1 ] || fail "--max-size from a pipe: status $status"
+grep -q 1048576 ../err || fail "--max-size from a pipe: $(cat ../err)"
+[ ! -e x.raw ] || fail "--max-size from a pipe leaves a file"
+nothing_left
 for geometry in 64k,4 4k,2 2M,2; do
 	# shellcheck disable=SC2002 # a pipe is what is tested
 	cat want.raw | "$QEDIMG" convert -f raw -O qed \
