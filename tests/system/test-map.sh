@@ -322,7 +322,7 @@ traced() {
 }
 for image in broken.qed above.qed; do
 	traced "$QEDIMG" map $image || fail "map $image: $(cat err)"
-	nth=$(grep pread trace | grep -n ", $table[,)]" | head -n 1 | cut -d: -f1)
+	nth=$(grep pread trace | grep -n ", ${table}[,)]" | head -n 1 | cut -d: -f1)
 	[ -n "$nth" ] || fail "the table of $image is not read: $(cat trace)"
 	for command in map 'map --blocks' 'measure -O qed'; do
 		status=0
