@@ -120,6 +120,18 @@ static void count_ops(struct subject *subject, const struct trial *trial)
 	subject->nsteps = trial->steps;
 }
 
+/* What is to be cloned or copied by the host must not be read and written instead. */
+static bool copies_ok(const struct subject *subject, char message[700])
+{
+	const struct scene *scene = subject->scene;
+	const char *variant = scene->job->variants ?
+		scene->job->variants[scene->variant] : "";
+
+	if (subject->ncopies || (strcmp(variant, "clone") && strcmp(variant, "copy")))
+		return true;
+	return wrong(message, "nothing is cloned or copied by the host");
+}
+
 /* The files, and the run that nothing disturbs. */
 static bool subject_init(struct subject *subject, struct trial *trial,
 			 char message[700])
@@ -142,6 +154,8 @@ static bool subject_init(struct subject *subject, struct trial *trial,
 	count_ops(subject, trial);
 	if (trial->ret < 0)
 		return wrong(message, "it fails: %s", trial->last_log);
+	if (!copies_ok(subject, message))
+		return false;
 	return read_disks(subject, subject->after, message);
 }
 
