@@ -206,10 +206,23 @@ to_qed raw run.raw -S 128k
 for threads in 1 2 16; do
 	to_raw qed long.qed -m $threads -W
 	to_qed qed long.qed -m $threads -W
+	# A new image's clusters are in the disk's order.
+	to_qed qed long.qed -m $threads
+	[ "$("$QEDIMG" check --output=json ours.qed |
+		jq '."fragmented-clusters" // 0')" -eq 0 ] ||
+		fail "-m $threads: the clusters are not in order"
 done
 to_raw qed long.qed -C
 to_qed raw random.raw -C
 to_qed qed over.qed -C -t unsafe
+# It is the host that copies, unless it clones.  LeakSanitizer does not work under strace.
+for format in raw qed; do
+	ASAN_OPTIONS=${ASAN_OPTIONS-}${ASAN_OPTIONS:+:}detect_leaks=0 strace -f -qq \
+		-o ../trace -e trace=copy_file_range,ioctl "$QEDIMG" convert -C \
+		-f raw -O $format random.raw ours.$format || fail "-C under strace"
+	grep -Eq '(copy_file_range\(|FICLONE).* = [0-9]' ../trace ||
+		fail "-C to $format: nothing is copied by the host: $(cat ../trace)"
+done
 to_raw qed over.qed -t writeback
 # Of the calls that wait for stable storage those by io_uring are not seen, but not
 # all are made by it.  LeakSanitizer does not work under strace.
