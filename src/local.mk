@@ -189,6 +189,8 @@ endif
 	%D%/qedimg/list.c \
 	%D%/qedimg/map.c \
 	%D%/qedimg/measure.c \
+	%D%/qedimg/outfile.c \
+	%D%/qedimg/outfile.h \
 	%D%/qedimg/picture.c \
 	%D%/qedimg/picture.h \
 	%D%/qedimg/preallocation.c \

@@ -590,12 +590,6 @@ int qed_scan_run(struct qed_scan *scan)
 	return ret;
 }
 
-uint64_t qed_scan_leaks_end(const struct qed_scan *scan)
-{
-	return scan->layer->source.file->block_device ?
-		       qed_used_end(&scan->used) : scan->used.n;
-}
-
 void qed_scan_fini(struct qed_scan *scan)
 {
 	qed_used_fini(&scan->used);

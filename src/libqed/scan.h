@@ -84,6 +84,10 @@ void qed_scan_fini(struct qed_scan *scan);
  * is not leaked.  A device has no end of its own, so there that is behind the
  * last one in use.
  */
-uint64_t qed_scan_leaks_end(const struct qed_scan *scan);
+static inline uint64_t qed_scan_leaks_end(const struct qed_scan *scan)
+{
+	return scan->layer->source.file->block_device ?
+		       qed_used_end(&scan->used) : scan->used.n;
+}
 
 #endif

@@ -6,6 +6,7 @@
 #include "config.h"
 
 #include "common.h"
+#include "outfile.h"
 #include "picture.h"
 #include "qedimg.h"
 #include "size.h"
@@ -13,10 +14,8 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #define LOOK_MIN  (UINT64_C(1) << 32)	/* bytes */
@@ -398,191 +397,15 @@ static void put_svg(FILE *out, const struct qedimg_range *range,
 	fputs("</svg>\n", out);
 }
 
-static bool in_chain(struct qed_image *image, const struct stat *st)
-{
-	struct stat own;
-	const char *path;
-
-	for (unsigned i = 0; (path = qed_image_get_path(image, i)); i++)
-		if (stat(path, &own) == 0 && own.st_dev == st->st_dev &&
-		    own.st_ino == st->st_ino)
-			return true;
-	return false;
-}
-
-#define TEMP_NAME ".qed-%016" PRIx64	/* as of images in the making */
-#define TEMP_NAME_MAX 32
-
-/* Where a picture goes: what takes a file's name has another until it is complete. */
-struct output {
-	const char *svg;		/* as the user named it */
-	int fd;				/* to be written */
-	bool replaces;
-	struct stat old;		/* if it does */
-	char *target;			/* with temp: symbolic links followed */
-	char *temp;			/* beside it; null: written in place */
-	bool made;			/* there is something under that name */
-	sigset_t mask;			/* as it was before that */
-};
-
-static bool is_stdout(const struct stat *st)
-{
-	struct stat own;
-
-	return fstat(STDOUT_FILENO, &own) == 0 && own.st_dev == st->st_dev &&
-	       own.st_ino == st->st_ino;
-}
-
-/* A name that the user gave, or the end of the links that it stands for. */
-static bool find_target(struct output *o)
-{
-	size_t dir;
-	char *slash;
-	uint64_t number;
-	struct stat st;
-
-	if (!o->replaces && lstat(o->svg, &st) == 0) {
-		qedimg_error(o->svg, "cannot create through a dangling symbolic"
-			     " link");
-		return false;
-	}
-	o->target = o->replaces ? realpath(o->svg, NULL) : strdup(o->svg);
-	o->temp = o->target ? malloc(strlen(o->target) + TEMP_NAME_MAX) : NULL;
-	if (!o->temp ||
-	    getrandom(&number, sizeof(number), 0) != (ssize_t)sizeof(number)) {
-		qedimg_error(o->svg, "cannot create: %s", strerror(errno));
-		return false;
-	}
-	slash = strrchr(o->target, '/');
-	dir = slash ? (size_t)(slash - o->target) + 1 : 0;
-	memcpy(o->temp, o->target, dir);
-	snprintf(o->temp + dir, TEMP_NAME_MAX, TEMP_NAME, number);
-	return true;
-}
-
-/* What the old file permits; where its group cannot be had, what all others had. */
-static void take_access(const struct output *o)
-{
-	mode_t mode = o->old.st_mode & 0777;
-
-	if (fchown(o->fd, o->old.st_uid, o->old.st_gid) < 0 &&
-	    fchown(o->fd, (uid_t)-1, o->old.st_gid) < 0)
-		mode &= 0700 | (mode & 07) << 3 | (mode & 070) >> 3;
-	if (fchmod(o->fd, mode | 0600) < 0)
-		qedimg_error(o->svg, "cannot keep its permissions: %s",
-			     strerror(errno));
-}
-
-/* Signals that end the program wait for the moment that it takes. */
-static void hold_signals(sigset_t *old)
-{
-	sigset_t set;
-
-	sigemptyset(&set);
-	sigaddset(&set, SIGHUP);
-	sigaddset(&set, SIGINT);
-	sigaddset(&set, SIGTERM);
-	sigprocmask(SIG_BLOCK, &set, old);
-}
-
-static bool open_temp(struct output *o)
-{
-	if (!find_target(o))
-		return false;
-	hold_signals(&o->mask);
-	o->fd = open(o->temp, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC,
-		     o->replaces ? 0600 : 0666);
-	if (o->fd < 0) {
-		qedimg_error(o->svg, "cannot create: %s", strerror(errno));
-		sigprocmask(SIG_SETMASK, &o->mask, NULL);
-		return false;
-	}
-	o->made = true;
-	if (o->replaces)
-		take_access(o);
-	return true;
-}
-
-/*
- * Only a regular file is replaced: a pipe or device is written, and so is what
- * standard output goes to, whose other users would not see the new file.  False
- * after a message; output_end() is due in either case.
- */
-static bool output_begin(struct output *o, struct qed_image *image)
-{
-	o->fd = open(o->svg, O_WRONLY | O_CLOEXEC);
-	if (o->fd < 0 && errno == ENOENT)
-		return open_temp(o);
-	if (o->fd < 0 || fstat(o->fd, &o->old) < 0) {
-		qedimg_error(o->svg, "cannot open: %s", strerror(errno));
-		return false;
-	}
-	if (in_chain(image, &o->old)) {
-		qedimg_error(o->svg, "the picture would overwrite a file of the"
-			     " image: choose another name");
-		return false;
-	}
-	if (!S_ISREG(o->old.st_mode))
-		return true;
-	if (is_stdout(&o->old)) {
-		if (ftruncate(o->fd, 0) == 0)
-			return true;
-		qedimg_error(o->svg, "cannot write: %s", strerror(errno));
-		return false;
-	}
-	close(o->fd);
-	o->replaces = true;
-	return open_temp(o);
-}
-
-/* Writes the picture and gives it its name: false after a message. */
-static bool output_write(struct output *o, const struct qedimg_range *range,
-			 const struct canvas *canvas)
-{
-	FILE *out = fdopen(o->fd, "w");
-	bool bad;
-
-	if (!out) {
-		qedimg_error(o->svg, "cannot write: %s", strerror(errno));
-		return false;
-	}
-	o->fd = -1;
-	put_svg(out, range, canvas);
-	bad = ferror(out) != 0;
-	errno = 0;
-	if (fclose(out) != 0 || bad) {
-		qedimg_error(o->svg, "cannot write: %s",
-			     errno ? strerror(errno) : "write error");
-		return false;
-	}
-	if (!o->made || rename(o->temp, o->target) == 0)
-		return true;
-	qedimg_error(o->svg, "cannot name it: %s", strerror(errno));
-	return false;
-}
-
-/* What has not got its name is gone; what has, has no other. */
-static void output_end(struct output *o)
-{
-	if (o->fd >= 0)
-		close(o->fd);
-	if (o->made) {
-		unlink(o->temp);
-		sigprocmask(SIG_SETMASK, &o->mask, NULL);
-	}
-	free(o->temp);
-	free(o->target);
-}
-
 static int save_svg(const struct qedimg_range *range,
 		    const struct canvas *canvas, const char *svg)
 {
-	struct output output = { .svg = svg, .fd = -1 };
-	bool ok = output_begin(&output, range->image) &&
-		  output_write(&output, range, canvas);
+	struct qedimg_outfile outfile;
+	FILE *out = qedimg_outfile_begin(&outfile, svg, range->image);
 
-	output_end(&output);
-	return ok ? 0 : 1;
+	if (out)
+		put_svg(out, range, canvas);
+	return qedimg_outfile_end(&outfile) ? 0 : 1;
 }
 
 int qedimg_draw_svg(const struct qedimg_range *range, const char *svg)

@@ -28,9 +28,9 @@ same_map() {
 parts() {
 	for start in $(few 65535 0 1048577 9G); do
 		for length in 0 1 100000 7E; do
-			same_map --start-offset=$start --max-length=$length "$1"
+			same_map "--start-offset=$start" --max-length=$length "$1"
 		done
-		same_map --start-offset=$start "$1"
+		same_map --start-offset="$start" "$1"
 	done
 }
 
@@ -65,7 +65,7 @@ for cluster in 4k 64k; do
 	same_map full.qed
 done
 for size in $(few 1536 512 65k 1000k); do
-	qemu-img create -q -f qed f.qed $size
+	qemu-img create -q -f qed f.qed "$size"
 	same_map f.qed
 	qemu_do f.qed qed 'write 0 512'
 	same_map f.qed
@@ -75,9 +75,9 @@ done
 
 for raw in $(few 1000000 1000 3M 5M 8M); do
 	rm -f base.raw
-	truncate -s $raw base.raw
+	truncate -s "$raw" base.raw
 	qemu_do base.raw raw 'write 0 100'
-	[ $raw = 1000 ] || qemu_do base.raw raw 'write 256k 4k' 'write 900k 12k'
+	[ "$raw" = 1000 ] || qemu_do base.raw raw 'write 256k 4k' 'write 900k 12k'
 	qemu-img create -q -f qed -b base.raw -F raw mid.qed 3M
 	same_map mid.qed
 	qemu_do mid.qed qed 'write 128k 64k' 'write -z 192k 64k' 'write 2M 300k'
@@ -91,7 +91,7 @@ for raw in $(few 1000000 1000 3M 5M 8M); do
 			qemu_do top.qed qed 'write 2100k 64k' 'write 2900k 100k'
 		same_map top.qed
 	done
-	[ $raw != 1000000 ] || parts top.qed
+	[ "$raw" != 1000000 ] || parts top.qed
 done
 # Data up to the last byte of a raw file that is no whole sector.
 head -c 70001 /dev/urandom >odd.raw

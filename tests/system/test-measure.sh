@@ -68,7 +68,7 @@ refused() {
 }
 
 for size in $(few 511 0 1 512 1000 1M 1.5G 64T 1P); do
-	same_raw --size $size
+	same_raw --size "$size"
 done
 
 head -c 3000000 /dev/urandom >random.raw
@@ -100,10 +100,10 @@ dd if=random.raw of=hole.raw bs=1M seek=5 count=2 conv=notrunc status=none
 : >none.raw
 cp top.qed looks.raw				# -f counts, not what is in it
 for file in $(few odd random hole none looks); do
-	same_raw -f raw $file.raw
+	same_raw -f raw "$file.raw"
 	for options in cluster_size=4k,table_size=2 cluster_size=64k \
 			cluster_size=1M,table_size=16; do
-		same_qed $file.raw $options raw
+		same_qed "$file.raw" $options raw
 	done
 done
 

@@ -172,7 +172,7 @@ done
 
 for geometry in $(few 4k,1 64M,16 64k,16); do
 	"$QEDIMG" create -q -b base.raw -F raw \
-		-o cluster_size=${geometry%,*},table_size=${geometry#*,} \
+		-o "cluster_size=${geometry%,*},table_size=${geometry#*,}" \
 		odd.qed 6M
 	"$QEDIMG" rebase -b other.raw -F raw odd.qed
 	not_leaky odd.qed

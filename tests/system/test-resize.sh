@@ -191,7 +191,7 @@ M=1048576
 for format in raw qed; do
 	for base in $(few $((2 * M + 5120)) $((M + 4096)) $((6 * M + 512))); do
 		label="$format backing of $base"
-		over $format $base $((2 * M + 5120))
+		over $format "$base" $((2 * M + 5120))
 		both o.qed $((2 * M + 5120 + 512)) ''
 		both o.qed $((M + 512)) --shrink
 		both o.qed 5M ''
@@ -369,7 +369,7 @@ for how in $(few metadata off falloc full); do
 	label=$how
 	full 65536 4 $((2 * M + 512))
 	twins x.qed 3M
-	resize --preallocation=$how x.qed +20M
+	resize --preallocation="$how" x.qed +20M
 	truncate -s +20M x.raw
 	same_disk x.qed x.raw
 	image_clean x.qed
