@@ -186,7 +186,7 @@ grep -qF '<title>a&#60;b&#62;&#38;&#34;c.qed</title>' x.svg || fail "escapes"
 # No file of the chain is overwritten.
 cp base.qed base.copy
 for name in pic.qed base.qed; do
-	refused "$name: the picture would overwrite" map --svg=$name pic.qed
+	refused "$name: it would overwrite" map --svg=$name pic.qed
 done
 same_bytes base.qed base.copy
 image_clean pic.qed
