@@ -133,6 +133,7 @@ static bool open_outfile(struct qedimg_outfile *o, struct qed_image *image)
 		return false;
 	}
 	close(o->fd);
+	o->fd = -1;
 	o->replaces = true;
 	return open_temp(o);
 }
