@@ -310,7 +310,7 @@ for image in bad.qed above.qed; do
 done
 # A table that cannot be read: strace fails the read of it, and all that follow.
 # LeakSanitizer does not work under it.
-qemu-img create -q -f qed -b base.raw -F raw broken.qed
+qemu-img create -q -f qed -b base.raw -F raw broken.qed 8M
 qemu_do broken.qed qed 'write 1M 64k'
 qemu-img create -q -f qed -b broken.qed -F qed above.qed
 table=$(get_le 64 broken.qed "$(get_le 64 broken.qed 40)")
