@@ -169,7 +169,7 @@ watch_over() {
 	kill -TERM $$
 	# It obeys when the command has ended that it waits for.
 	read -r self _ </proc/self/stat
-	read -r children <"/proc/$$/task/$$/children"
+	read -r children <"/proc/$$/task/$$/children" || :	# no newline
 	for child in $children; do
 		[ "$child" = "$self" ] || kill -TERM "$child"
 	done
