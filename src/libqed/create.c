@@ -243,6 +243,39 @@ static int probe_backing(const struct creation *c, uint64_t *size)
 	return ret;
 }
 
+/* What is asked of a backing file that is not to be opened. */
+static int refuse_unopened(const struct creation *c)
+{
+	struct stat st;
+	char *path;
+	bool same;
+
+	if (!c->options->virtual_size)
+		return refuse(c, c->path, -EINVAL,
+			      "the size is missing: a backing file that is not "
+			      "opened cannot give it");
+	path = resolve_backing(c);
+	if (!path)
+		return refuse(c, c->path, -ENOMEM, "out of memory");
+	same = stat(path, &st) == 0 && is_old(c, &st);
+	free(path);
+	if (same)
+		return refuse(c, c->path, -EINVAL,
+			      "an image cannot be its own backing file");
+	return 0;
+}
+
+/* The disk's size goes to *size, if the file is opened. */
+static int examine_backing(const struct creation *c, uint64_t *size)
+{
+	int ret = check_backing_options(c);
+
+	if (ret)
+		return ret;
+	return c->options->flags & QED_CREATE_UNOPENED ?
+		       refuse_unopened(c) : probe_backing(c, size);
+}
+
 static void set_backing(struct creation *c)
 {
 	c->header->features = QED_FEATURE_BACKING_FILE;
@@ -284,9 +317,7 @@ static int make_header(struct creation *c)
 	int ret;
 
 	if (options->backing) {
-		ret = check_backing_options(c);
-		if (!ret)
-			ret = probe_backing(c, &size);
+		ret = examine_backing(c, &size);
 		if (ret)
 			return ret;
 		set_backing(c);

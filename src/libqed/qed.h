@@ -369,6 +369,8 @@ enum qed_preallocation {
 #define QED_CREATE_RELATIVE 0x1u	/* `backing` counts from the working directory;
 					 * what is stored counts from the new
 					 * image's, where links lead to */
+#define QED_CREATE_UNOPENED 0x2u	/* the backing file is not opened and need not
+					 * be there; virtual_size is required */
 
 struct qed_create_options {
 	uint64_t virtual_size;		/* bytes; rounded up to 512; 0 with a

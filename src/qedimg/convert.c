@@ -159,15 +159,20 @@ static int read_numbers(struct convert_request *request)
 	return read_sparse(request);
 }
 
+/* -B and -F count before what -o says. */
 static int read_lists(struct convert_request *request)
 {
 	struct qed_create_options *image = &request->options.image;
+	struct qed_create_options flags = *image;
 
 	for (char **list = request->lists; *list; list++)
-		if (qedimg_read_geometry(request->target, *list,
-					 &image->cluster_size,
-					 &image->table_size) < 0)
+		if (qedimg_read_image_options(request->target, *list,
+					      image) < 0)
 			return -EINVAL;
+	if (flags.backing)
+		image->backing = flags.backing;
+	if (flags.backing_format)
+		image->backing_format = flags.backing_format;
 	return 0;
 }
 
@@ -288,8 +293,8 @@ const struct qedimg_command qedimg_convert = {
 	"  -B BACKING         a QED image over this file: only what differs from\n"
 	"                     it is written\n"
 	"  -F FORMAT          format of BACKING, raw or qed (needed with -B)\n"
-	"  -o LIST            with '-O qed': cluster_size and table_size, as for\n"
-	"                     'qedimg create'\n"
+	"  -o LIST            with '-O qed': cluster_size, table_size, backing_file and\n"
+	"                     backing_fmt, as for 'qedimg create'\n"
 	"  -n                 write into TARGET, which has to be there\n"
 	"  --target-is-zero   with -n: it reads as zeroes; they are not written\n"
 	"  -S SIZE            leave out runs of zeroes from this size on, 4k by\n"

@@ -25,6 +25,7 @@ struct create_request {
 	uint64_t table_size;
 	const char *preallocation;
 	bool relative;
+	bool unopened;			/* -u */
 	const struct qedimg_common *common;	/* -q and the progress */
 };
 
@@ -146,23 +147,25 @@ static int set_options(struct create_request *request, char *list)
 	return err;
 }
 
-int qedimg_read_geometry(const char *file, char *list, uint32_t *cluster_size,
-			 uint32_t *table_size)
+int qedimg_read_image_options(const char *file, char *list,
+			      struct qed_create_options *image)
 {
 	struct create_request request = { .file = file,
-					  .cluster_size = *cluster_size,
-					  .table_size = *table_size };
+					  .backing = image->backing,
+					  .backing_format = image->backing_format,
+					  .cluster_size = image->cluster_size,
+					  .table_size = image->table_size };
 
 	if (set_options(&request, list) < 0)
 		return -EINVAL;
-	if (request.backing || request.backing_format || request.size ||
-	    request.preallocation) {
-		qedimg_error(file, "-o can only hold cluster_size and"
-			     " table_size here");
+	if (request.size || request.preallocation) {
+		qedimg_error(file, "-o cannot hold size or preallocation here");
 		return -EINVAL;
 	}
-	*cluster_size = (uint32_t)request.cluster_size;
-	*table_size = (uint32_t)request.table_size;
+	image->backing = request.backing;
+	image->backing_format = request.backing_format;
+	image->cluster_size = (uint32_t)request.cluster_size;
+	image->table_size = (uint32_t)request.table_size;
 	return 0;
 }
 
@@ -174,6 +177,9 @@ static int check_request(const struct create_request *request)
 	else if (request->backing_format && !request->backing)
 		qedimg_error(request->file, "a backing format without a backing"
 			     " file: add '-b BACKING'");
+	else if (request->unopened && !request->size)
+		qedimg_error(request->file, "the size is missing: with -u the"
+			     " backing file is not opened to get it");
 	else if (!request->backing && !request->size)
 		qedimg_error(request->file, "the size is missing: only a"
 			     " backing file can give it (-b)");
@@ -225,6 +231,8 @@ static int create(const struct create_request *request)
 	};
 	int err;
 
+	if (request->unopened)
+		options.flags |= QED_CREATE_UNOPENED;
 	if (request->preallocation &&
 	    qedimg_read_preallocation(request->file, request->preallocation,
 				      &options.preallocation) < 0)
@@ -239,7 +247,7 @@ static int create(const struct create_request *request)
 
 /* What the command line holds, before -o and SIZE are read. */
 struct create_words {
-	struct create_request flags;	/* -b, -F, --relative */
+	struct create_request flags;	/* -b, -F, -u, --relative */
 	struct qedimg_common common;	/* -f, -h, -p, -q */
 	char **lists;			/* arguments of -o, null at the end */
 	char **rest;			/* FILE and SIZE, null at the end */
@@ -259,7 +267,7 @@ static int read_words(int argc, char **argv, struct create_words *words)
 	size_t nlists = 0;
 	int c;
 
-	while ((c = getopt_long(argc, argv, "qf:b:F:o:hp", long_options,
+	while ((c = getopt_long(argc, argv, "qf:b:F:o:hpu", long_options,
 				NULL)) != -1) {
 		switch (c) {
 		case 'b':
@@ -270,6 +278,9 @@ static int read_words(int argc, char **argv, struct create_words *words)
 			break;
 		case 'o':
 			words->lists[nlists++] = optarg;
+			break;
+		case 'u':
+			words->flags.unopened = true;
 			break;
 		case OPTION_RELATIVE:
 			words->flags.relative = true;
@@ -306,6 +317,7 @@ static int read_request(const struct create_words *words,
 	if (words->flags.backing_format)
 		request->backing_format = words->flags.backing_format;
 	request->relative = words->flags.relative;
+	request->unopened = words->flags.unopened;
 	request->common = &words->common;
 	return check_request(request);
 }
@@ -362,9 +374,9 @@ const struct qedimg_command qedimg_create = {
 	.name = "create",
 	.summary = "make an empty image",
 	.help =
-	"Usage: qedimg create [-q] [-f qed] [-b BACKING -F raw|qed] [--relative]\n"
-	"                     [-o OPTION=VALUE[,...]] [-p] [--progress=json]\n"
-	"                     FILE [SIZE]\n"
+	"Usage: qedimg create [-q] [-f qed] [-b BACKING -F raw|qed [-u]]\n"
+	"                     [--relative] [-o OPTION=VALUE[,...]] [-p]\n"
+	"                     [--progress=json] FILE [SIZE]\n"
 	"\n"
 	"Make an empty QED image with a virtual disk of SIZE bytes.  A file of\n"
 	"that name is replaced, once the new image is complete.\n"
@@ -381,6 +393,8 @@ const struct qedimg_command qedimg_create = {
 	"                     be moved\n"
 	"  -p                 show progress on a terminal\n"
 	"  --progress=json    print progress as JSON, one object a line\n"
+	"  -u                 do not open BACKING, which need not be there yet; then\n"
+	"                     SIZE is needed\n"
 	"  -q                 say nothing but errors\n"
 	"  -h, --help         print this help\n"
 	"\n"

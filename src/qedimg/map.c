@@ -150,7 +150,7 @@ static int read_options(int argc, char **argv, struct map_request *request)
 	};
 	int c;
 
-	while ((c = getopt_long(argc, argv, "f:pUh", long_options,
+	while ((c = getopt_long(argc, argv, "f:l:ps:Uh", long_options,
 				NULL)) != -1) {
 		switch (c) {
 		case 'b':
@@ -226,8 +226,7 @@ const struct qedimg_command qedimg_map = {
 	.summary = "tell which file holds which part of the disk",
 	.help =
 	"Usage: qedimg map [-f qed] [--output=human|json | --blocks | --svg=SVG]\n"
-	"                  [--start-offset=OFFSET] [--max-length=LENGTH] [-U]\n"
-	"                  [-p] [--progress=json] FILE\n"
+	"                  [-s OFFSET] [-l LENGTH] [-U] [-p] [--progress=json] FILE\n"
 	"\n"
 	"List the extents of an image's disk and which file of its backing chain\n"
 	"holds them where; on a terminal, show them as a picture.\n"
@@ -237,8 +236,8 @@ const struct qedimg_command qedimg_map = {
 	"                     the keys of 'qemu-img map')\n"
 	"  --blocks           a picture of characters; the default on a terminal\n"
 	"  --svg=SVG          draw into the file SVG where the clusters lie\n"
-	"  --start-offset=OFFSET  begin there, not at the start of the disk\n"
-	"  --max-length=LENGTH  go no further than so many bytes\n"
+	"  -s, --start-offset=OFFSET  begin there, not at the start of the disk\n"
+	"  -l, --max-length=LENGTH  go no further than so many bytes\n"
 	"  -p                 show progress on a terminal\n"
 	"  --progress=json    print progress as JSON, one object a line\n"
 	"  -U, --force-share  also if another program writes the image now: what\n"

@@ -106,10 +106,8 @@ static int read_options(int argc, char **argv, struct measure_request *request)
 			request->target = optarg;
 			break;
 		case 'o':
-			if (qedimg_read_geometry(
-				    NULL, optarg,
-				    &request->geometry.cluster_size,
-				    &request->geometry.table_size) < 0)
+			if (qedimg_read_image_options(
+				    NULL, optarg, &request->geometry) < 0)
 				return -EINVAL;
 			break;
 		case 's':
@@ -154,6 +152,9 @@ static int check_values(struct measure_request *request)
 	if (strcmp(request->target, "raw") && strcmp(request->target, "qed"))
 		qedimg_error(request->file, "output format '%s' is not"
 			     " supported, only raw and qed", request->target);
+	else if (request->geometry.backing || request->geometry.backing_format)
+		qedimg_error(request->file, "-o cannot hold a backing file here:"
+			     " the copy that is measured has none");
 	else if (geometry && strcmp(request->target, "qed") != 0)
 		qedimg_error(request->file, "-o is for '-O qed'");
 	else if (request->file && request->size_text)

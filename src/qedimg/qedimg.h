@@ -43,12 +43,12 @@ int qedimg_help(const struct qedimg_command *command);
 int qedimg_usage_error(const struct qedimg_command *command);
 
 /*
- * create.c: reads the argument of an -o that may hold a geometry alone, and
- * changes it.  What is not given stays as it is.  0, or -EINVAL after a
- * message.
+ * create.c: reads the argument of an -o for an image whose size another one gives:
+ * geometry and backing file.  What is not given stays as it is; `list` is changed,
+ * and has to live as long as *image.  0, or -EINVAL after a message.
  */
-int qedimg_read_geometry(const char *file, char *list, uint32_t *cluster_size,
-			 uint32_t *table_size);
+int qedimg_read_image_options(const char *file, char *list,
+			      struct qed_create_options *image);
 
 /* text.c: what goes to a terminal or into JSON, whatever a name is made of. */
 
@@ -67,6 +67,8 @@ void qedimg_error(const char *file, const char *format, ...)
 
 /* Errors and warnings of the library to stderr. */
 extern const struct qed_log qedimg_log;
+/* Errors alone: for what is opened again, and has been warned of. */
+extern const struct qed_log qedimg_error_log;
 
 /*
  * A copy of `text` that is valid UTF-8, each byte that was not so replaced by

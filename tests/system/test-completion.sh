@@ -95,6 +95,8 @@ for command in $commands; do
 	in_zsh "qedimg $command --" $(cat options)
 done
 
+in_zsh 'qedimg map -' -s --start-offset
+
 # What the usage lists as values.
 in_bash check -r ''
 offers leaks all

@@ -287,6 +287,13 @@ over_base raw copy.raw raw random.raw 1
 over_base raw copy.raw raw odd-3000001.raw -
 over_base qed empty.qed raw zeroes.raw 0
 over_base raw zeroes.raw raw hole.raw 0
+# The same by -o, as qemu-img has it; -B and -F count before it.
+convert -f raw -O qed -B copy.raw -F raw random.raw named.qed
+convert -f raw -O qed -o backing_fmt=raw,backing_file=copy.raw random.raw ours.qed
+cmp named.qed ours.qed || fail "-o backing_file"
+convert -f raw -O qed -B copy.raw -F raw \
+	-o backing_fmt=qed,backing_file=missing.raw random.raw ours.qed
+cmp named.qed ours.qed || fail "-o backing_file with -B"
 mkdir sub
 cp random.raw sub/base.raw
 convert -f raw -O qed -B base.raw -F raw copy.raw sub/ours.qed
@@ -404,6 +411,10 @@ refused 'random.raw' random.raw x.raw
 refused "add '-F raw'" -O qed -B random.raw over.qed x.qed
 refused "add '-B" -O qed -F raw over.qed x.qed
 refused "'-O qed'" -B random.raw -F raw over.qed x.raw
+refused "add '-F raw'" -O qed -o backing_file=random.raw over.qed x.qed
+refused "add '-B" -O qed -o backing_fmt=raw over.qed x.qed
+refused 'size or preallocation' -O qed -o size=1M over.qed x.qed
+refused 'size or preallocation' -O qed -o preallocation=full over.qed x.qed
 refused 'one source' -O qed -B random.raw -F raw over.qed over.qed x.qed
 refused 'new image' -n -O qed -B random.raw -F raw over.qed empty.qed
 refused 'new QED' -o cluster_size=4k over.qed x.raw

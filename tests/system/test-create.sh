@@ -7,11 +7,10 @@
 
 . "$(dirname "$0")/functions.sh"
 
-requires "$QEDIMG" qemu-img qemu-io jq script
+requires "$QEDIMG" qemu-img qemu-io jq script strace
 
 mkdir "$TMP/work" "$TMP/work/mnt"
 cd "$TMP/work"
-
 
 create() {
 	"$QEDIMG" create "$@" >../out 2>../err || fail "create $*: $(cat ../err)"
@@ -31,9 +30,14 @@ refused() {
 	diff ../before ../after || fail "create $*: leaves files"
 }
 
+# json_of IMAGE KEY: what qemu-img's JSON has there
+json_of() {
+	qemu-img info -U --output=json "$1" | jq -r ".\"$2\""
+}
+
 # stored IMAGE: the backing name in it
 stored() {
-	qemu-img info -U --output=json "$1" | jq -r '."backing-filename"'
+	json_of "$1" backing-filename
 }
 
 # ---- --relative ----
@@ -95,6 +99,32 @@ ln mid.qed hard.qed
 refused 'hard.qed' -b top.qed -F qed hard.qed
 [ "$sum" = "$(cat low.raw mid.qed top.qed | cksum)" ] || fail "files changed"
 create -q -b mid.qed -F qed top.qed
+
+# ---- -u: the backing file is not opened ----
+
+create -q -u -b later.raw -F raw early.qed 1M
+qemu-img create -q -f qed -u -b later.raw -F raw theirs.qed 1M
+for key in backing-filename virtual-size backing-filename-format; do
+	[ "$(json_of early.qed $key)" = "$(json_of theirs.qed $key)" ] ||
+		fail "-u: $key is $(json_of early.qed $key)"
+done
+status=0
+"$QEDIMG" map early.qed >../out 2>../err || status=$?
+[ "$status" -ne 0 ] || fail "-u: the backing file is found"
+grep -qF later.raw ../err || fail "-u: map says $(cat ../err)"
+truncate -s 1M later.raw
+qemu_do later.raw raw 'write -P 6 0 1M'
+qemu_do early.qed qed 'read -P 6 0 1M'
+# Nor is it looked at: it may be no image, or in use.
+strace -f -qq -e trace=open,openat -o ../trace \
+	"$QEDIMG" create -q -u -b later.raw -F qed early.qed 1M
+! grep -F later.raw ../trace || fail "-u opens the backing file"
+create -q -u --relative -b one/unborn.qed -F qed three/x.qed 1M
+[ "$(stored three/x.qed)" = ../one/unborn.qed ] ||
+	fail "-u --relative: $(stored three/x.qed)"
+refused 'not opened' -u -b later.raw -F raw q.qed
+refused "'-F raw'" -u -b later.raw q.qed 1M
+refused 'its own backing file' -u -b early.qed -F qed early.qed 1M
 
 # ---- preallocation ----
 

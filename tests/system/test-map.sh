@@ -99,6 +99,7 @@ qemu-img create -q -f qed -b odd.raw -F raw odd.qed 1M
 same_map odd.qed
 same_map --start-offset=70000 odd.qed
 same_map --start-offset=70100 --max-length=10 odd.qed
+same_map -s 70100 -l 10 odd.qed
 # In another directory, by a relative and by an absolute name.
 mkdir sub
 for name in ../mid.qed "$PWD/mid.qed"; do
@@ -161,6 +162,13 @@ script -qec "'$QEDIMG' map --output=human pic.qed" /dev/null |
 	fail "the picture does not show two layers"
 grep -qF '>pic.qed</text>' pic.svg || fail "the legend"
 grep -qF '>base.qed</text>' pic.svg || fail "the legend"
+# Each file has the colour of its line in the legend, and no other one has that.
+for name in pic.qed base.qed; do
+	colour=$(grep -B 1 -F ">$name</text>" pic.svg |
+		sed -n 's/^<rect .* fill="\([^"]*\)".*/\1/p')
+	[ "$(grep -c "<path fill=\"$colour\"" pic.svg)" -eq 1 ] ||
+		fail "the colour of $name, '$colour'"
+done
 # It begins at the left edge.
 grep -q 'M0 ' pic.svg || fail "the backing file's first cluster"
 [ "$(head -c 4 pic.svg)" = '<svg' ] || fail "no SVG"

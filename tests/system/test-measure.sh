@@ -138,7 +138,9 @@ refused "'1Q' is not a size" --size=1Q
 refused "'-1' is not a size" --size=-1
 refused 'too large' --size=9E
 refused "-o is for '-O qed'" -o cluster_size=4k --size=1M
-refused 'only hold' -O qed -o size=1M --size=1M
+refused 'cannot hold' -O qed -o size=1M --size=1M
+refused 'cannot hold' -O qed -o backing_file=x --size=1M
+refused 'cannot hold' -O qed -o backing_fmt=raw --size=1M
 refused "option 'zork'" -O qed -o zork=1 --size=1M
 refused "'qcow2' is not supported" -O qcow2 --size=1M
 refused "format 'qcow2' is not supported" -f qcow2 top.qed

@@ -147,6 +147,34 @@ for command in $commands; do
 	[ "$command" != check ] || continue	# then it ends with 63
 	refused "format 'qcow2'" x.qed "$command" -f qcow2 x.qed
 done
+# What the manual page says of qemu-img's options that are not there.
+while read -r command options; do
+	# shellcheck disable=SC2086 # options and their values
+	refused option '' "$command" $options x.qed y.qed
+done <<'END'
+info --image-opts
+create --object secret,id=x
+check -T none
+commit -t none
+commit -r 1M
+convert -T none
+convert -r 1M
+convert -c
+convert -l x
+convert --salvage
+rebase -t none
+rebase -T none
+rebase -U
+END
+refused "'none'" y.qed convert -t none x.qed y.qed
+for command in amend bench bitmap; do
+	refused "unknown command '$command'" '' $command x.qed
+done
+# Long options may be shortened, if only one begins so.
+"$QEDIMG" create -q short.qed 1M
+"$QEDIMG" info --outp=json short.qed | jq -e . >"$TMP/out" || fail "--outp"
+refused ambiguous '' map --s 0 short.qed
+rm short.qed
 no_leftovers x.qed
 
 # ---- create: the same as qemu-img ----
@@ -274,7 +302,8 @@ for table in 0 3 32 4G 4294967300 8E -4 x; do
 done
 refused '' x.qed create x.qed 65T
 refused '' x.qed create -o cluster_size=4K,table_size=2 x.qed 4097M
-refused "'u'" '' create -u -b missing -F raw x.qed 1M
+refused 'size is missing' x.qed create -u -b missing -F raw x.qed
+refused 'size is missing' x.qed create -u x.qed
 refused 'requires an argument' '' create x.qed -o
 refused "directory" nowhere/x.qed create nowhere/x.qed 1M
 refused "directory" sub create sub 1M
