@@ -286,6 +286,20 @@ static void begin_layer(const struct check_request *request, const char *file,
 	}
 }
 
+/* What there is to warn of, the check of each file says itself. */
+static int open_unwarned(const struct check_request *request, const char *file,
+			 uint32_t flags, struct qed_image **image)
+{
+	struct qed_open_options options;
+
+	qed_open_options_init(&options);
+	options.flags = flags;
+	if (request->common.force_share)
+		options.flags |= QED_OPEN_FORCE_SHARE;
+	options.log = qedimg_error_log;
+	return qed_image_open(file, &options, image);
+}
+
 /*
  * The file behind `file`, to be freed, or null at the end of the chain or if
  * that is raw, which has nothing to check.
@@ -296,7 +310,7 @@ static char *next_layer(const struct check_request *request, const char *file)
 	struct qed_image *image;
 	char *next = NULL;
 
-	if (qedimg_open(file, &request->common, QED_OPEN_NO_BACKING, &image) < 0)
+	if (open_unwarned(request, file, QED_OPEN_NO_BACKING, &image) < 0)
 		return NULL;
 	qed_image_get_info(image, &info);
 	if (info.backing_path &&
@@ -315,7 +329,7 @@ static int check_behind(const struct check_request *request, int status)
 	struct qed_image *image;
 	char *file, *next;
 
-	if (qedimg_open(request->file, &request->common, 0, &image) < 0)
+	if (open_unwarned(request, request->file, 0, &image) < 0)
 		return EXIT_FAILED;
 	qed_image_close(image);
 	for (file = next_layer(request, request->file); file; file = next) {

@@ -73,7 +73,14 @@ static void log_write(void *opaque, enum qed_log_level level,
 	fputc('\n', stderr);
 }
 
+static void log_error(void *opaque, enum qed_log_level level, const char *message)
+{
+	if (level == QED_LOG_ERROR)
+		log_write(opaque, level, message);
+}
+
 const struct qed_log qedimg_log = { .write = log_write };
+const struct qed_log qedimg_error_log = { .write = log_error };
 
 /*
  * Bytes of the well-formed UTF-8 character that `text`, ended by a NUL, begins

@@ -243,7 +243,23 @@ echo "l2@${t1}[3] = $((8 * cs))" >>bad.img.txt
 "$MKIMAGE" bad.img.txt bad.qed
 cp bad.qed before.qed
 rm -f bad.qed.check-undo
-check 0 -r all bad.qed
+# saved WANT: whether it says that tables were saved
+saved() {
+	[ "$(key '."undo-saved"')" = "$1" ] || fail "undo-saved is not $1: $(cat out)"
+}
+check 2 --output=json bad.qed
+saved false
+check 2 --output=json -r all --dry-run bad.qed
+saved false
+check 0 --output=json -r all bad.qed
+saved true
+# The next one goes on with that, unless it has been removed.
+check 0 --output=json -r all bad.qed
+saved true
+mv bad.qed.check-undo kept
+check 0 --output=json -r all bad.qed
+saved false
+mv kept bad.qed.check-undo
 qemu-img compare -q -f qed -F qed bad.qed before.qed ||
 	fail "copies differ from what was shared"
 agree bad.qed
