@@ -298,7 +298,6 @@ static const struct option_entry table[] = {
 	{ "sync",		OPTION_PASS,	0, NULL },
 	{ "dirsync",		OPTION_PASS,	0, NULL },
 	{ "noatime",		OPTION_PASS,	0, NULL },
-	{ "nodiratime",		OPTION_PASS,	0, NULL },
 
 	{ "user=",		OPTION_IGNORE_PREFIX, 0, NULL },
 	{ "comment=",		OPTION_IGNORE_PREFIX, 0, NULL },
@@ -315,6 +314,8 @@ static const struct option_entry table[] = {
 
 	{ "atime",		OPTION_IGNORE,	0, NULL },
 	{ "diratime",		OPTION_IGNORE,	0, NULL },
+	/* Not known to each libfuse; a directory's times here never change. */
+	{ "nodiratime",		OPTION_IGNORE,	0, NULL },
 	{ "relatime",		OPTION_IGNORE,	0, NULL },
 	{ "norelatime",		OPTION_IGNORE,	0, NULL },
 	{ "strictatime",	OPTION_IGNORE,	0, NULL },

@@ -59,6 +59,9 @@ signalled() {
 	write_both held
 	kill -s "$1" "$(mount_pid mnt)"
 	await_qed mnt
+	! dd bs=512 count=1 status=none <&3 >piece 2>err ||
+		fail "the file can be read after the end"
+	grep -q 'not connected' err || fail "after the end: $(cat err)"
 	exec 3>&-
 	ended_well
 }

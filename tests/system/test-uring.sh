@@ -62,15 +62,6 @@ crowd() {
 head -c $((8 << 20)) /dev/urandom >data
 "$QEDIMG" create -q a.qed 64M
 
-say "readahead"
-mount_qed a.qed mnt -o readahead=2M
-kib=$(cat "/sys/class/bdi/0:$(cat "$(mount_state mnt)/connection")/read_ahead_kb")
-[ "$kib" -eq 2048 ] || fail "readahead=2M: the kernel reads $kib KiB ahead"
-umount_qed mnt
-for value in 100 2G much ''; do
-	qedfs_refuses "readahead" -o "readahead=$value" a.qed mnt
-done
-
 say "uring"
 version=$(pkg-config --modversion fuse3)
 case $version in
