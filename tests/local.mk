@@ -17,6 +17,7 @@ unit_programs = \
 	%D%/unit/unit-lend \
 	%D%/unit/unit-lock \
 	%D%/unit/unit-overlay \
+	%D%/unit/unit-pool \
 	%D%/unit/unit-preallocation \
 	%D%/unit/unit-scan \
 	%D%/unit/unit-size \
@@ -67,6 +68,14 @@ counted_sources = \
 # It stands for hosts that can do less.
 %C%_unit_unit_snapshot_LDFLAGS = -Wl,--wrap=openat64 -Wl,--wrap=renameat2 \
 	-Wl,--wrap=access -Wl,--wrap=linkat
+
+# Of qedfs, not of the library; there may be no memory.
+%C%_unit_unit_pool_SOURCES = \
+	%D%/unit/unit-pool.c \
+	fuse/pool.c \
+	fuse/pool.h
+%C%_unit_unit_pool_CFLAGS = $(AM_CFLAGS) $(FUSE_CFLAGS)
+%C%_unit_unit_pool_LDFLAGS = -Wl,--wrap=posix_memalign
 
 # Of qedimg, not of the library.
 %C%_unit_unit_size_SOURCES = \
@@ -210,6 +219,8 @@ short_system_tests = \
 	%D%/system/test-memory.sh \
 	%D%/system/test-mount.sh \
 	%D%/system/test-need-check.sh \
+	%D%/system/test-options.sh \
+	%D%/system/test-progress.sh \
 	%D%/system/test-qedimg.sh \
 	%D%/system/test-snapshot.sh \
 	%D%/system/test-splice.sh \

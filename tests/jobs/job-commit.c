@@ -12,14 +12,15 @@
 #define KIB UINT64_C(1024)
 #define MID "mid.qed"
 
-static const char *const variants[] = { "empty", "keep", "deep", NULL };
-
-enum { EMPTY, KEEP, DEEP };
-
-/* To an image that gets longer over what has been there all the time below it. */
+static const char *const variants_raw[] = { "empty", "keep", "deep", NULL };
+/* "over": to an image that gets longer over what is below it all the time. */
 static const char *const variants_qed[] = { "empty", "keep", "deep", "over", NULL };
+static const char *const variants_delete[] = { "near", "deep", NULL };
 
-enum { OVER = DEEP + 1 };
+static bool is_variant(const struct scene *scene, const char *name)
+{
+	return !strcmp(scene->job->variants[scene->variant], name);
+}
 
 /* What scene_make() has made goes down by one. */
 static void add_top(const struct scene *scene)
@@ -49,11 +50,11 @@ static void add_low(const struct scene *scene)
 static void prepare(const struct scene *scene)
 {
 	scene_make(scene);
-	if (scene->variant == OVER)
+	if (is_variant(scene, "over"))
 		add_low(scene);
 	/* Over what the base has. */
 	scene_zero(TOP, 200 * KIB, 24 * KIB);
-	if (scene->variant == DEEP)
+	if (is_variant(scene, "deep"))
 		add_top(scene);
 }
 
@@ -61,7 +62,7 @@ static int commit(const struct scene *scene, const struct job_env *env,
 		  enum qed_then then)
 {
 	const struct qed_commit_options options = {
-		.base = scene->variant == DEEP ? scene_base(scene) : NULL,
+		.base = is_variant(scene, "deep") ? scene_base(scene) : NULL,
 		.then = then,
 		.log = env->log,
 		.job = env->job,
@@ -72,7 +73,7 @@ static int commit(const struct scene *scene, const struct job_env *env,
 
 static bool empties(const struct scene *scene)
 {
-	return scene->variant == EMPTY || scene->variant == OVER;
+	return is_variant(scene, "empty") || is_variant(scene, "over");
 }
 
 static int run(const struct scene *scene, const struct job_env *env)
@@ -123,7 +124,7 @@ static const struct job commit_qed = {
 
 static const struct job commit_raw = {
 	.name = "commit-raw",
-	.variants = variants,
+	.variants = variants_raw,
 	.backings = 1u << BACKING_RAW,
 	.disks = { { TOP, JOB_UNCHANGED }, { "base.raw", JOB_EITHER } },
 	.prepare = prepare,
@@ -150,8 +151,9 @@ static bool is_removed(const struct scene *scene, char message[700])
 	       wrong(message, "the image was not removed");
 }
 
-static const struct job commit_delete = {
-	.name = "commit-delete",
+static const struct job delete_raw = {
+	.name = "delete-raw",
+	.variants = variants_delete,
 	.backings = 1u << BACKING_RAW,
 	.disks = { { "base.raw", JOB_EITHER } },
 	.prepare = prepare,
@@ -160,5 +162,16 @@ static const struct job commit_delete = {
 	.may_fail = may_fail_raw,
 };
 
-const struct job *const jobs[] = { &commit_qed, &commit_raw, &commit_delete,
-				   NULL };
+static const struct job delete_qed = {
+	.name = "delete-qed",
+	.variants = variants_delete,
+	.backings = 1u << BACKING_QED,
+	.disks = { { "base.qed", JOB_EITHER } },
+	.prepare = prepare,
+	.run = run_delete,
+	.finished = is_removed,
+	.may_fail = may_fail_qed,
+};
+
+const struct job *const jobs[] = { &commit_qed, &commit_raw, &delete_raw,
+				   &delete_qed, NULL };

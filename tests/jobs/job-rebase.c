@@ -5,18 +5,25 @@
 #include "job.h"
 #include "rebase.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #define KIB UINT64_C(1024)
 
-static const char *const variants[] = { "raw", "qed", "none", "unsafe", NULL };
+static const char *const variants[] = { "raw", "qed", "none", "unsafe",
+					"missing", NULL };
 
-enum { TO_RAW, TO_QED, TO_NONE, UNSAFE };
+enum { TO_RAW, TO_QED, TO_NONE, UNSAFE, MISSING };
+
+static bool is_unsafe(const struct scene *scene)
+{
+	return scene->variant == UNSAFE || scene->variant == MISSING;
+}
 
 static const char *new_base(const struct scene *scene)
 {
 	static const char *const names[] = { "other.raw", "other.qed", NULL,
-					     "other.qed" };
+					     "other.qed", "other.qed" };
 
 	return names[scene->variant];
 }
@@ -50,18 +57,25 @@ static void prepare(const struct scene *scene)
 	scene_make(scene);
 	if (path && !strstr(path, ".raw"))
 		scene_image(scene, path, scene->disk_size - 100 * KIB, NULL);
-	if (scene->variant == UNSAFE)
+	if (is_unsafe(scene))
 		write_same(scene, path);
 	else if (path)
 		write_differences(scene, path);
 }
 
-static int run(const struct scene *scene, const struct job_env *env)
+static void move(const char *from, const char *to)
+{
+	if (rename(from, to) < 0)
+		die(from);
+}
+
+static int rebase_to(const struct scene *scene, const struct job_env *env,
+		     uint32_t flags)
 {
 	const char *path = new_base(scene);
 	struct qed_rebase_options options = {
 		.backing = path,
-		.flags = scene->variant == UNSAFE ? QED_REBASE_UNSAFE : 0,
+		.flags = flags,
 		.log = env->log,
 		.job = env->job,
 	};
@@ -69,6 +83,21 @@ static int run(const struct scene *scene, const struct job_env *env)
 	if (path)
 		options.backing_format = strstr(path, ".raw") ? "raw" : "qed";
 	return qed_image_rebase_engine(TOP, &options, env->engine);
+}
+
+static int run(const struct scene *scene, const struct job_env *env)
+{
+	const char *path = new_base(scene);
+	int ret;
+
+	if (scene->variant != MISSING)
+		return rebase_to(scene, env,
+				 is_unsafe(scene) ? QED_REBASE_UNSAFE : 0);
+	/* It is there again for what judges the result. */
+	move(path, "away");
+	ret = rebase_to(scene, env, QED_REBASE_UNSAFE | QED_REBASE_MISSING);
+	move("away", path);
+	return ret;
 }
 
 /* Does the header name the new file, and say what it is? */

@@ -410,32 +410,64 @@ chain
 tail -n 1 ../err | jq -e '.done == .total and .total == 5242880' >/dev/null ||
 	fail "progress: $(cat ../err)"
 
+# cut_commits IMAGE BASE ARG…: at moments that come later and later, then to the end
+cut_commits() {
+	image=$1
+	base=$2
+	shift 2
+	for n in 5 10 20 40 60; do
+		status=0
+		timeout --foreground -s $signal 0.0$n \
+			"$QEDIMG" commit -q "$@" 2>../err || status=$?
+		# It can have been deleted just before the signal came.
+		[ -e "$image" ] || status=0
+		[ "$status" -ne 0 ] || break
+		cut_short=$((cut_short + 1))
+		released "$image" "$base"
+		[ $signal = KILL ] || image_clean "$image"
+		same_disk "$image" ../want.raw
+	done
+	[ "$status" -eq 0 ] || "$QEDIMG" commit -q "$@" ||
+		fail "the second run of commit $*"
+	[ ! -e "$image" ] || same_disk "$image" ../want.raw
+	[ "$base" = base.raw ] || "$QEDIMG" check -q -r leaks "$base" ||
+		fail "check: $?"
+	"$QEDIMG" compare -q -f "$(format "$base")" -F raw "$base" ../want.raw ||
+		fail "commit $*: $base has another disk"
+}
+
+# deep BASE: what lies between shows through the image
+deep() {
+	cp ../top.qed "../$1" .
+	qemu-img create -q -f qed -b "$1" -F "$(format "$1")" mid.qed 40M
+	qemu_do mid.qed qed 'write -P 7 31M 5M'
+	"$QEDIMG" rebase -u -q -b mid.qed -F qed top.qed
+	qemu-img convert -f qed -O raw top.qed ../want.raw
+}
+
 cut_short=0
 for base in base.raw base.qed; do
 	rm -f ./*
 	"$QEDIMG" create -q base.qed 40M
 	truncate -s 40M base.raw
-	head -c 80M /dev/urandom >../want.raw
+	head -c 30M /dev/urandom >../want.raw
+	truncate -s 40M ../want.raw
+	head -c 40M /dev/urandom >>../want.raw
 	qemu-img convert -f raw -O qed -o cluster_size=4k ../want.raw top.qed
 	"$QEDIMG" rebase -u -q -b $base -F "$(format $base)" top.qed
 	cp top.qed $base ..
 	for signal in INT KILL; do
 		cp ../top.qed ../$base .
-		for n in 5 10 20 40 60; do
-			status=0
-			timeout --foreground -s $signal 0.0$n \
-				"$QEDIMG" commit -q top.qed 2>../err || status=$?
-			[ "$status" -ne 0 ] || break
-			cut_short=$((cut_short + 1))
-			released top.qed $base
-			[ $signal = KILL ] || image_clean top.qed
-			same_disk top.qed ../want.raw
-		done
-		"$QEDIMG" commit -q top.qed || fail "the second run"
+		cut_commits top.qed $base top.qed
 		is_empty top.qed
-		same_disk top.qed ../want.raw
-		[ $base = base.raw ] || "$QEDIMG" check -q -r leaks $base ||
-			fail "check: $?"
 	done
+	for signal in INT KILL; do
+		deep $base
+		cut_commits top.qed $base -b $base -d keep top.qed
+	done
+	deep $base
+	signal=TERM
+	cut_commits top.qed $base -b $base -d delete top.qed
+	[ ! -e top.qed ] || fail "-d delete: the image is there"
 done
 [ "$cut_short" -gt 0 ] || fail "no run was interrupted"

@@ -247,21 +247,45 @@ cluster=65536
 awk 'BEGIN { for (i = 511; i >= 0; i--)
 	printf "write -P %d %dk 512k\n", i % 250 + 1, i * 512 }' >commands
 qemu-io -f qed long.qed <commands >/dev/null
-"$QEDIMG" compare -q -F raw long.qed base.raw 2>/dev/null || :
 qemu-img convert -f qed -O raw long.qed long.raw
 cp long.qed again.qed
-for signal in INT TERM KILL; do
-	cp again.qed long.qed
-	env --default-signal=INT "$QEDIMG" compact --defrag --progress=json long.qed >out 2>fifo &
+# Without --defrag, the second half of the disk has left the first half of the file.
+cp again.qed gap.qed
+mount_qed gap.qed mnt
+fallocate -p -o 128M -l 128M mnt/gap.raw
+umount_qed mnt
+qemu-img convert -f qed -O raw gap.qed gap.raw
+cp gap.qed short.qed
+compact 0 -q short.qed
+short=$(stat -c %s short.qed)
+rm short.qed
+
+# unfinished IMAGE: is there anything left to do?
+unfinished() {
+	case $option in
+	--defrag) [ "$(fragments "$1")" -gt 0 ] ;;
+	*) [ "$(stat -c %s "$1")" -gt "$short" ] ;;
+	esac
+}
+
+# cut_compact SIGNAL: at its first sign of life
+cut_compact() {
+	# shellcheck disable=SC2086 # no word
+	env --default-signal=INT "$QEDIMG" compact $option --progress=json long.qed \
+		>out 2>fifo &
 	compactor=$!
 	exec 3<fifo
 	read -r line <&3 || fail "no progress"
-	kill -"$signal" "$compactor"
+	kill -"$1" "$compactor" 2>killed || :
 	cat <&3 >err
 	exec 3<&-
 	status=0
 	wait "$compactor" 2>killed || status=$?
-	case $signal in
+	if [ -z "$option" ] && [ "$status" -eq 0 ]; then
+		return
+	fi
+	cut_short=$((cut_short + 1))
+	case $1 in
 	INT | TERM)
 		[ "$status" -eq 1 ] || fail "stopped: status $status"
 		grep -q 'long.qed: stopped.*run again' err || fail "$(cat err)"
@@ -272,15 +296,32 @@ for signal in INT TERM KILL; do
 		released long.qed
 		;;
 	esac
-	[ "$(fragments long.qed)" -gt 0 ] || fail "it was over too soon"
-	same_disk long.qed long.raw
-	compact 0 --defrag --progress=json long.qed
-	jq -es 'length > 0 and all(.done <= .total) and
-		(last | .percent == 100)' err >/dev/null ||
-		fail "progress: $(cat err)"
-	right long.qed long.raw
-	[ "$(fragments long.qed)" -eq 0 ] || fail "not finished"
+	unfinished long.qed || fail "it was over too soon"
+}
+
+for option in --defrag ''; do
+	image=again.qed
+	raw=long.raw
+	cut_short=0
+	if [ -z "$option" ]; then
+		image=gap.qed
+		raw=gap.raw
+	fi
+	for signal in INT TERM KILL; do
+		cp $image long.qed
+		cut_compact $signal
+		same_disk long.qed $raw
+		# shellcheck disable=SC2086
+		compact 0 $option --progress=json long.qed
+		jq -es 'length > 0 and all(.done <= .total) and
+			(last | .percent == 100)' err >/dev/null ||
+			fail "progress: $(cat err)"
+		right long.qed $raw
+		! unfinished long.qed || fail "not finished"
+	done
+	[ "$cut_short" -gt 0 ] || fail "nothing was cut short"
 done
+rm gap.qed gap.raw
 
 # ---- a host that is full ----
 

@@ -8,7 +8,7 @@ in_memory=yes
 . "$(dirname "$0")/functions.sh"
 
 need_loop
-requires "$QEDIMG" "$LEAKS" qemu-img qemu-io jq script strace
+requires "$QEDIMG" "$LEAKS" qemu-img qemu-io jq script
 
 mkdir "$TMP/work"
 cd "$TMP/work"
@@ -242,52 +242,6 @@ layers=$("$QEDIMG" info --backing-chain --output=json --progress=json top.qed \
 script -qec "\"$QEDIMG\" info -p none.qed >list" /dev/null >bar
 grep -q '\[#*\] 100.0%' bar || fail "no bar: $(cat bar)"
 diff quiet list || fail "info -p on a terminal"
-
-# Asked how far it is, and told to stop: info, and the others that only look.  Signals
-# come when their handlers are there.  LeakSanitizer does not work under strace.
-traced() {
-	nth=$1
-	signal=$2
-	shift 2
-	ASAN_OPTIONS=${ASAN_OPTIONS-}${ASAN_OPTIONS:+:}detect_leaks=0 \
-		strace -qq -e trace=rt_sigaction -o trace -e \
-		"inject=rt_sigaction:signal=$signal:when=$nth" \
-		"$QEDIMG" "$@" >ours 2>err
-}
-# signalled SIGNAL ARG…: $status is how it ended
-signalled() {
-	want=$1
-	shift
-	traced 1000 USR1 "$@" || fail "$*: $(cat err)"
-	nth=$(grep '^rt_sigaction' trace | grep -n SIGUSR1 | head -n 1 |
-		cut -d: -f1)
-	[ -n "$nth" ] || fail "$*: nobody listens to SIGUSR1"
-	rm -f x.svg
-	status=0
-	traced "$nth" "$want" "$@" || status=$?
-}
-for command in info 'map --output=json' 'map --svg=x.svg' 'measure -O qed'; do
-	# shellcheck disable=SC2086 # words
-	signalled USR1 $command none.qed
-	[ "$status" -eq 0 ] || fail "$command: SIGUSR1 ends it: $(cat err)"
-	grep -q '^ *[0-9.]*%  .* of .*/s' err || fail "$command: $(cat err)"
-	for signal in INT TERM; do
-		# shellcheck disable=SC2086
-		signalled $signal $command none.qed
-		[ "$status" -eq 1 ] || fail "$command: SIG$signal: $status"
-		grep -q '^qedimg: none.qed: stopped$' err ||
-			fail "$command: SIG$signal: $(cat err)"
-		[ ! -e x.svg ] || fail "$command: a picture is left"
-	done
-done
-# Of compare that is not the status which says that the disks differ.
-for signal in INT TERM; do
-	signalled $signal compare none.qed none.qed
-	[ "$status" -eq 2 ] || fail "compare: SIG$signal: $status"
-	grep -q '^qedimg: stopped before the disks were compared$' err ||
-		fail "compare: SIG$signal: $(cat err)"
-	[ ! -s ours ] || fail "compare: SIG$signal: prints $(cat ours)"
-done
 
 refused "progress 'bar'" info --progress=bar a.qed
 refused "output 'xml'" info --backing-chain --output=xml a.qed

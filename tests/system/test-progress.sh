@@ -1,0 +1,201 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+#
+# What the commands of qedimg that may take long have in common: a bar, progress as
+# JSON, a line for SIGUSR1, an end in order for SIGINT and SIGTERM, at once for a second
+# one; and the same command given again completes.
+
+in_memory=yes
+many_starts=yes
+. "$(dirname "$0")/functions.sh"
+
+requires "$QEDIMG" qemu-img qemu-io jq script strace
+
+mkdir "$TMP/work"
+cd "$TMP/work"
+
+# ---- the files ----
+
+qemu-img create -q -f raw ../low.raw 4M
+qemu_do ../low.raw raw 'write -P 1 0 3M'
+qemu-img create -q -f raw ../other.raw 4M
+qemu_do ../other.raw raw 'write -P 2 1M 2M'
+qemu-img create -q -f qed -b low.raw -F raw ../mid.qed 4M
+qemu_do ../mid.qed qed 'write -P 3 1M 512k' 'write -P 3 2M 512k' \
+	'write -z 1M 512k'
+qemu-img create -q -f qed -b mid.qed -F qed ../top.qed 4M
+# Not in the order of the disk, and with zeroes to be found.
+qemu_do ../top.qed qed 'write -P 4 3M 256k' 'write -P 5 512k 256k' \
+	'write -P 0 1M 256k'
+# Two entries name one cluster.
+qemu-img create -q -f qed ../bad.qed 4M
+qemu_do ../bad.qed qed 'write -P 6 0 256k'
+table=$(get_le 64 ../bad.qed "$(get_le 64 ../bad.qed 40)")
+put_le 64 ../bad.qed $((table + 8)) "$(get_le 64 ../bad.qed "$table")"
+files='low.raw other.raw mid.qed top.qed bad.qed'
+(cd .. && qemu-img convert -f qed -O raw top.qed flat.raw)
+
+fresh() {
+	rm -rf ./* ./.qed-*
+	for file in $files; do
+		cp "../$file" .
+	done
+}
+
+# ---- each command ----
+
+# same_files WHEN: what the command may not change, or only in form, is as it was
+same_files() {
+	case $command in
+	commit*delete*) [ -e top.qed ] || return 0 ;;
+	check\ -r* | resize*) return 0 ;;
+	esac
+	"$QEDIMG" compare -q -F raw top.qed ../flat.raw ||
+		fail "$command, $1: another disk"
+}
+
+# no_target WHEN
+no_target() {
+	for name in new.raw new.qed new.svg; do
+		[ ! -e $name ] || fail "$command, $1: $name was made"
+	done
+	[ -z "$(find . -name '.qed-*')" ] || fail "$command, $1: a file is left"
+}
+
+# clean WHEN
+clean() {
+	for name in top.qed mid.qed; do
+		! need_check_set $name || fail "$command, $1: NEED_CHECK in $name"
+		"$QEDIMG" check -q $name || [ $? -eq 3 ] ||
+			fail "$command, $1: check of $name"
+	done
+}
+
+# run STATUS WHEN ARG…: ends so; what it prints is in ../out and ../err
+run() {
+	want=$1
+	when=$2
+	shift 2
+	status=0
+	"$@" >../out 2>../err </dev/null || status=$?
+	[ "$status" -eq "$want" ] ||
+		fail "$command, $when: status $status, not $want: $(cat ../err)"
+}
+
+amount='[0-9][0-9.]* *[KMG]*[iB]*'
+facts="[0-9][0-9.]*%  $amount of $amount"
+
+# shows ARG…: how far it is, in each form
+shows() {
+	fresh
+	run 0 JSON "$QEDIMG" "$@" --progress=json
+	jq -es 'length > 0 and all(.done <= .total and .seconds >= 0) and
+		(last | .percent == 100)' ../err >../seen ||
+		fail "$command: JSON: $(cat ../err)"
+	fresh
+	run 0 'no terminal' "$QEDIMG" "$@" -p
+	[ ! -s ../err ] || fail "$command: a bar without a terminal: $(cat ../err)"
+	fresh
+	# A list on a terminal shows by itself how far it is.
+	[ "$1,$2" != map,--output=json ] || return 0
+	run 0 bar script -qec "'$QEDIMG' $command -p" /dev/null
+	grep -q "\[[#.]*\]  *$facts" ../out ||
+		fail "$command: no bar: $(cat -v ../out)"
+	grep -q "$(printf '\r\033\[K')[^[]*\$" ../out ||
+		fail "$command: the bar stays: $(cat -v ../out)"
+	case $1 in
+	info | map | measure) return 0 ;;	# they have no -q
+	esac
+	fresh
+	run 0 '-q' script -qec "'$QEDIMG' $command -p -q" /dev/null
+	[ ! -s ../out ] || fail "$command: -q: $(cat -v ../out)"
+}
+
+# signalled STATUS WHEN SIGNAL NTH ARG…: it comes with the NTH signal handler, or with
+# each from the first to the last of "FIRST..LAST".  LeakSanitizer does not work under
+# strace.
+signalled() {
+	want=$1
+	when=$2
+	inject=signal=$3:when=$4
+	shift 4
+	fresh
+	run "$want" "$when" env "ASAN_OPTIONS=${ASAN_OPTIONS-}:detect_leaks=0" \
+		strace -qq -o ../trace -e trace=rt_sigaction \
+		-e "inject=rt_sigaction:$inject" "$QEDIMG" "$@"
+}
+
+# Sets $last, the number of the call that installs the handler of SIGUSR1, after the
+# others.
+find_handlers() {
+	signalled 0 'no signal' USR1 10000 "$@"
+	last=$(grep '^rt_sigaction' ../trace | grep -n '^[^,]*SIGUSR1, {sa_handler=0x' |
+		head -n 1 | cut -d: -f1)
+	[ -n "$last" ] || fail "$command: nobody listens to SIGUSR1"
+}
+
+# stops ARG…: in order, with nothing half-done; and the second run completes
+stops() {
+	stopped=1
+	[ "$1" != compare ] || stopped=2
+	for signal in $(few INT TERM); do
+		signalled $stopped "SIG$signal" "$signal" "$last" "$@"
+		grep -qiE 'stopped|canceled' ../err ||
+			fail "$command: SIG$signal: $(cat ../err)"
+		case $1 in
+		compare | info | measure)
+			[ ! -s ../out ] ||
+				fail "$command: SIG$signal: prints $(cat ../out)"
+			;;
+		esac
+		no_target "SIG$signal"
+		same_files "SIG$signal"
+		clean "SIG$signal"
+		run 0 "again after SIG$signal" "$QEDIMG" "$@"
+		same_files "again after SIG$signal"
+	done
+	# It would stop at its next look, but for the second one.
+	signalled 130 'two signals' INT "$((last - 1))..$last" "$@"
+	no_target 'two signals'
+	same_files 'two signals'
+	run 0 'again after two' "$QEDIMG" "$@"
+}
+
+while read -r command; do
+	case $command in
+	'#'* | '') continue ;;
+	esac
+	eval "set -- $command"
+	shows "$@"
+	find_handlers "$@"
+	signalled 0 SIGUSR1 USR1 "$last" "$@"
+	grep -q "^ *$facts" ../err || fail "$command: SIGUSR1: $(cat ../err)"
+	[ "$(wc -l <../err)" -eq 1 ] || fail "$command: SIGUSR1: $(cat ../err)"
+	signalled 0 'SIGUSR1 and JSON' USR1 "$last" "$@" --progress=json
+	jq -es 'length > 1' ../err >../seen ||
+		fail "$command: SIGUSR1 and JSON: $(cat ../err)"
+	stops "$@"
+done <<'END'
+check top.qed
+check -r leaks top.qed
+check -r all bad.qed
+commit top.qed
+commit -d delete top.qed
+commit -b low.raw top.qed
+compact mid.qed
+compact --defrag top.qed
+compact --zeroes top.qed
+compare -F raw top.qed ../flat.raw
+convert top.qed new.raw
+convert -O qed top.qed new.qed
+create -o preallocation=full new.qed 4M
+dd if=top.qed of=new.raw
+info top.qed
+map --output=json top.qed
+map --svg=new.svg top.qed
+measure -O qed top.qed
+rebase -b "" top.qed
+rebase -b other.raw -F raw top.qed
+resize --preallocation=full top.qed +4M
+resize --shrink top.qed 1M
+END
