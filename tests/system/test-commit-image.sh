@@ -457,17 +457,17 @@ for base in base.raw base.qed; do
 	"$QEDIMG" rebase -u -q -b $base -F "$(format $base)" top.qed
 	cp top.qed $base ..
 	for signal in INT KILL; do
-		cp ../top.qed ../$base .
-		cut_commits top.qed $base top.qed
+		cp ../top.qed "../$base" .
+		cut_commits top.qed "$base" top.qed
 		is_empty top.qed
 	done
 	for signal in INT KILL; do
-		deep $base
-		cut_commits top.qed $base -b $base -d keep top.qed
+		deep "$base"
+		cut_commits top.qed "$base" -b "$base" -d keep top.qed
 	done
-	deep $base
+	deep "$base"
 	signal=TERM
-	cut_commits top.qed $base -b $base -d delete top.qed
+	cut_commits top.qed "$base" -b "$base" -d delete top.qed
 	[ ! -e top.qed ] || fail "-d delete: the image is there"
 done
 [ "$cut_short" -gt 0 ] || fail "no run was interrupted"

@@ -46,28 +46,28 @@ fresh() {
 
 # same_files WHEN: what the command may not change, or only in form, is as it was
 same_files() {
-	case $command in
+	case $words in
 	commit*delete*) [ -e top.qed ] || return 0 ;;
 	check\ -r* | resize*) return 0 ;;
 	esac
 	"$QEDIMG" compare -q -F raw top.qed ../flat.raw ||
-		fail "$command, $1: another disk"
+		fail "$words, $1: another disk"
 }
 
 # no_target WHEN
 no_target() {
 	for name in new.raw new.qed new.svg; do
-		[ ! -e $name ] || fail "$command, $1: $name was made"
+		[ ! -e $name ] || fail "$words, $1: $name was made"
 	done
-	[ -z "$(find . -name '.qed-*')" ] || fail "$command, $1: a file is left"
+	[ -z "$(find . -name '.qed-*')" ] || fail "$words, $1: a file is left"
 }
 
 # clean WHEN
 clean() {
 	for name in top.qed mid.qed; do
-		! need_check_set $name || fail "$command, $1: NEED_CHECK in $name"
+		! need_check_set $name || fail "$words, $1: NEED_CHECK in $name"
 		"$QEDIMG" check -q $name || [ $? -eq 3 ] ||
-			fail "$command, $1: check of $name"
+			fail "$words, $1: check of $name"
 	done
 }
 
@@ -79,7 +79,7 @@ run() {
 	status=0
 	"$@" >../out 2>../err </dev/null || status=$?
 	[ "$status" -eq "$want" ] ||
-		fail "$command, $when: status $status, not $want: $(cat ../err)"
+		fail "$words, $when: status $status, not $want: $(cat ../err)"
 }
 
 amount='[0-9][0-9.]* *[KMG]*[iB]*'
@@ -91,24 +91,24 @@ shows() {
 	run 0 JSON "$QEDIMG" "$@" --progress=json
 	jq -es 'length > 0 and all(.done <= .total and .seconds >= 0) and
 		(last | .percent == 100)' ../err >../seen ||
-		fail "$command: JSON: $(cat ../err)"
+		fail "$words: JSON: $(cat ../err)"
 	fresh
 	run 0 'no terminal' "$QEDIMG" "$@" -p
-	[ ! -s ../err ] || fail "$command: a bar without a terminal: $(cat ../err)"
+	[ ! -s ../err ] || fail "$words: a bar without a terminal: $(cat ../err)"
 	fresh
 	# A list on a terminal shows by itself how far it is.
 	[ "$1,$2" != map,--output=json ] || return 0
-	run 0 bar script -qec "'$QEDIMG' $command -p" /dev/null
+	run 0 bar script -qec "'$QEDIMG' $words -p" /dev/null
 	grep -q "\[[#.]*\]  *$facts" ../out ||
-		fail "$command: no bar: $(cat -v ../out)"
+		fail "$words: no bar: $(cat -v ../out)"
 	grep -q "$(printf '\r\033\[K')[^[]*\$" ../out ||
-		fail "$command: the bar stays: $(cat -v ../out)"
+		fail "$words: the bar stays: $(cat -v ../out)"
 	case $1 in
 	info | map | measure) return 0 ;;	# they have no -q
 	esac
 	fresh
-	run 0 '-q' script -qec "'$QEDIMG' $command -p -q" /dev/null
-	[ ! -s ../out ] || fail "$command: -q: $(cat -v ../out)"
+	run 0 '-q' script -qec "'$QEDIMG' $words -p -q" /dev/null
+	[ ! -s ../out ] || fail "$words: -q: $(cat -v ../out)"
 }
 
 # signalled STATUS WHEN SIGNAL NTH ARG…: it comes with the NTH signal handler, or with
@@ -131,7 +131,7 @@ find_handlers() {
 	signalled 0 'no signal' USR1 10000 "$@"
 	last=$(grep '^rt_sigaction' ../trace | grep -n '^[^,]*SIGUSR1, {sa_handler=0x' |
 		head -n 1 | cut -d: -f1)
-	[ -n "$last" ] || fail "$command: nobody listens to SIGUSR1"
+	[ -n "$last" ] || fail "$words: nobody listens to SIGUSR1"
 }
 
 # stops ARG…: in order, with nothing half-done; and the second run completes
@@ -141,11 +141,11 @@ stops() {
 	for signal in $(few INT TERM); do
 		signalled $stopped "SIG$signal" "$signal" "$last" "$@"
 		grep -qiE 'stopped|canceled' ../err ||
-			fail "$command: SIG$signal: $(cat ../err)"
+			fail "$words: SIG$signal: $(cat ../err)"
 		case $1 in
 		compare | info | measure)
 			[ ! -s ../out ] ||
-				fail "$command: SIG$signal: prints $(cat ../out)"
+				fail "$words: SIG$signal: prints $(cat ../out)"
 			;;
 		esac
 		no_target "SIG$signal"
@@ -161,19 +161,19 @@ stops() {
 	run 0 'again after two' "$QEDIMG" "$@"
 }
 
-while read -r command; do
-	case $command in
+while read -r words; do
+	case $words in
 	'#'* | '') continue ;;
 	esac
-	eval "set -- $command"
+	eval "set -- $words"
 	shows "$@"
 	find_handlers "$@"
 	signalled 0 SIGUSR1 USR1 "$last" "$@"
-	grep -q "^ *$facts" ../err || fail "$command: SIGUSR1: $(cat ../err)"
-	[ "$(wc -l <../err)" -eq 1 ] || fail "$command: SIGUSR1: $(cat ../err)"
+	grep -q "^ *$facts" ../err || fail "$words: SIGUSR1: $(cat ../err)"
+	[ "$(wc -l <../err)" -eq 1 ] || fail "$words: SIGUSR1: $(cat ../err)"
 	signalled 0 'SIGUSR1 and JSON' USR1 "$last" "$@" --progress=json
 	jq -es 'length > 1' ../err >../seen ||
-		fail "$command: SIGUSR1 and JSON: $(cat ../err)"
+		fail "$words: SIGUSR1 and JSON: $(cat ../err)"
 	stops "$@"
 done <<'END'
 check top.qed

@@ -367,9 +367,9 @@ qemu-img create -q -f qed -b base.raw -F raw big.qed 80M
 qemu-img create -q -f qed -b base.raw -F raw -o cluster_size=4k big4k.qed 80M
 # To none, and to another one: all of it is copied.
 cut_short=0
-for how in big.qed, big4k.qed, big4k.qed,other.raw; do
-	image=${how%,*}
-	base=${how#*,}
+for how in big.qed: big4k.qed: big4k.qed:other.raw; do
+	image=${how%:*}
+	base=${how#*:}
 	set -- -b "$base" ${base:+-F raw}
 	for signal in INT KILL; do
 		cp "$image" top.qed
