@@ -10,12 +10,12 @@ many_starts=yes
 . "$(dirname "$0")/functions.sh"
 : "${MEASURE:=$(built tests/system/measure)}"
 need_loop
-requires qemu-img qemu-io jq fallocate "$QEDFS" "$QEDIMG" "$FILEOP" "$LEAKS" \
+requires qemu-img qemu-io jq fallocate strace "$QEDFS" "$QEDIMG" "$FILEOP" "$LEAKS" \
 	"$MEASURE" "$MKIMAGE" "$WAITFOR"
 
 cd "$TMP"
 mkdir mnt
-mkfifo fifo in out.fifo
+mkfifo in out.fifo
 
 # compact STATUS ARG…: ends so; what it prints is in the files out, err
 compact() {
@@ -268,23 +268,14 @@ unfinished() {
 	esac
 }
 
-# cut_compact SIGNAL: at its first sign of life
+# cut_compact SIGNAL N: when it asks for the Nth time.  LeakSanitizer does not work under strace.
 cut_compact() {
-	# shellcheck disable=SC2086 # no word
-	env --default-signal=INT "$QEDIMG" compact $option --progress=json long.qed \
-		>out 2>fifo &
-	compactor=$!
-	exec 3<fifo
-	read -r line <&3 || fail "no progress"
-	kill -"$1" "$compactor" 2>killed || :
-	cat <&3 >err
-	exec 3<&-
 	status=0
-	wait "$compactor" 2>killed || status=$?
-	if [ -z "$option" ] && [ "$status" -eq 0 ]; then
-		return
-	fi
-	cut_short=$((cut_short + 1))
+	# shellcheck disable=SC2086 # no word
+	ASAN_OPTIONS=${ASAN_OPTIONS-}${ASAN_OPTIONS:+:}detect_leaks=0 \
+		strace -f -qq -o trace -e trace=io_uring_enter \
+		-e "inject=io_uring_enter:signal=$1:when=$2" \
+		"$QEDIMG" compact $option long.qed >out 2>err || status=$?
 	case $1 in
 	INT | TERM)
 		[ "$status" -eq 1 ] || fail "stopped: status $status"
@@ -302,14 +293,15 @@ cut_compact() {
 for option in --defrag ''; do
 	image=again.qed
 	raw=long.raw
-	cut_short=0
 	if [ -z "$option" ]; then
 		image=gap.qed
 		raw=gap.raw
 	fi
+	n=1
 	for signal in INT TERM KILL; do
 		cp $image long.qed
-		cut_compact $signal
+		cut_compact $signal $n
+		n=$((n + 20))
 		same_disk long.qed $raw
 		# shellcheck disable=SC2086
 		compact 0 $option --progress=json long.qed
@@ -319,7 +311,6 @@ for option in --defrag ''; do
 		right long.qed $raw
 		! unfinished long.qed || fail "not finished"
 	done
-	[ "$cut_short" -gt 0 ] || fail "nothing was cut short"
 done
 rm gap.qed gap.raw
 
