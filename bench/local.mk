@@ -18,6 +18,7 @@ EXTRA_DIST += \
 	%D%/fio.py \
 	%D%/growth \
 	%D%/install.py \
+	%D%/memory.py \
 	%D%/ratio.py \
 	%D%/replay.py \
 	%D%/report.py \
