@@ -5,7 +5,7 @@
  * Crash ordering.  At any moment the disk may hold any subset of the writes
  * that no sync has covered.  A commit therefore goes
  *
- *	1. copy the dirty table slices (their data has been written), grow the
+ *	1. copy what is dirty of table slices (their data has been written), grow the
  *	   file over all mapped clusters;
  *	2. NEED_CHECK not durable: write the header with it, sync;
  *	   else if an entry needs its data to be there first: sync;
@@ -90,6 +90,7 @@ static void copy_l1_locked(struct qed_meta *meta)
 		copy->slice = NULL;
 		copy->file_off = layer->header.l1_table_offset +
 				 s * QED_SLICE_BYTES;
+		copy->len = QED_SLICE_BYTES;
 		for (unsigned i = 0; i < QED_SLICE_ENTRIES; i++)
 			copy->page[i] = qed_le64_put(atomic_load(
 				&layer->l1[s * QED_SLICE_ENTRIES + i]));
@@ -224,21 +225,20 @@ static unsigned start_run(struct qed_meta *meta, unsigned first)
 {
 	struct table_write *write = &meta->writes[first];
 	struct iovec *iov = &meta->iovs[first];
-	uint64_t off = meta->slices[first].file_off;
+	uint64_t off = meta->slices[first].file_off, len = 0;
 	unsigned n = 0;
 	int ret;
 
 	while (first + n < meta->ncopies &&
-	       meta->slices[first + n].file_off ==
-		       off + (uint64_t)n * QED_SLICE_BYTES) {
+	       meta->slices[first + n].file_off == off + len) {
 		iov[n].iov_base = meta->slices[first + n].page;
-		iov[n].iov_len = QED_SLICE_BYTES;
-		n++;
+		iov[n].iov_len = meta->slices[first + n].len;
+		len += iov[n++].iov_len;
 	}
 	write->meta = meta;
 	write->io = (struct qed_io){ .op = QED_OP_WRITE,
 				     .file_off = off,
-				     .len = (uint64_t)n * QED_SLICE_BYTES,
+				     .len = len,
 				     .iov = iov,
 				     .iovcnt = (int)n,
 				     .done = table_write_done };
@@ -371,7 +371,7 @@ static void commit_put_back(struct qed_meta *meta)
 		uint64_t s = (copy->file_off - base) / QED_SLICE_BYTES;
 
 		if (copy->slice) {
-			qed_l2cache_put_back(meta->cache, copy->slice);
+			qed_l2cache_put_back(meta->cache, copy);
 			continue;
 		}
 		meta->l1_ndirty += !meta->l1_dirty[s];

@@ -467,11 +467,19 @@ void qed_l2cache_put(struct qed_l2cache *cache, struct qed_slice *slice)
 }
 
 static void make_dirty_locked(struct qed_l2cache *cache,
-			      struct qed_slice *slice)
+			      struct qed_slice *slice, unsigned index,
+			      unsigned n)
 {
-	if (slice->dirty)
+	uint16_t from = (uint16_t)index, to = (uint16_t)(index + n);
+
+	if (slice->dirty) {
+		slice->dirty_from = (uint16_t)qed_min(slice->dirty_from, from);
+		slice->dirty_to = (uint16_t)qed_max(slice->dirty_to, to);
 		return;
+	}
 	slice->dirty = true;
+	slice->dirty_from = from;
+	slice->dirty_to = to;
 	slice->dirty_next = cache->dirty_head;
 	cache->dirty_head = slice;
 	atomic_fetch_add(&cache->ndirty, 1);
@@ -486,14 +494,20 @@ void qed_l2cache_set(struct qed_l2cache *cache, struct qed_slice *slice,
 		atomic_store_explicit(&slice->entries[index + i],
 				      first + (uint64_t)i * stride,
 				      memory_order_release);
-	make_dirty_locked(cache, slice);
+	make_dirty_locked(cache, slice, index, n);
 	pthread_mutex_unlock(&cache->lock);
 }
 
-void qed_l2cache_put_back(struct qed_l2cache *cache, struct qed_slice *slice)
+void qed_l2cache_put_back(struct qed_l2cache *cache,
+			  const struct qed_dirty_slice *copy)
 {
+	struct qed_slice *slice = copy->slice;
+
 	pthread_mutex_lock(&cache->lock);
-	make_dirty_locked(cache, slice);
+	make_dirty_locked(cache, slice,
+			  (unsigned)((copy->file_off - slice->file_off) /
+				     QED_ENTRY_BYTES),
+			  (unsigned)(copy->len / QED_ENTRY_BYTES));
 	slice->pins--;
 	pthread_mutex_unlock(&cache->lock);
 }
@@ -506,6 +520,19 @@ uint64_t qed_l2cache_budget(const struct qed_l2cache *cache)
 unsigned qed_l2cache_dirty(const struct qed_l2cache *cache)
 {
 	return atomic_load_explicit(&cache->ndirty, memory_order_relaxed);
+}
+
+/* Few entries of a slice change between two commits: the others need no copy. */
+static void copy_dirty_locked(const struct qed_slice *slice,
+			      struct qed_dirty_slice *copy)
+{
+	unsigned from = slice->dirty_from, n = slice->dirty_to - from;
+
+	for (unsigned i = 0; i < n; i++)
+		copy->page[i] = qed_le64_put(atomic_load_explicit(
+			&slice->entries[from + i], memory_order_relaxed));
+	copy->file_off = slice->file_off + (uint64_t)from * QED_ENTRY_BYTES;
+	copy->len = (size_t)n * QED_ENTRY_BYTES;
 }
 
 unsigned qed_l2cache_collect(struct qed_l2cache *cache,
@@ -521,11 +548,7 @@ unsigned qed_l2cache_collect(struct qed_l2cache *cache,
 		slice->dirty = false;
 		slice->pins++;
 		out[n].slice = slice;
-		out[n].file_off = slice->file_off;
-		for (unsigned i = 0; i < QED_SLICE_ENTRIES; i++)
-			out[n].page[i] =
-				qed_le64_put(atomic_load(&slice->entries[i]));
-		n++;
+		copy_dirty_locked(slice, &out[n++]);
 	}
 	atomic_fetch_sub(&cache->ndirty, n);
 	pthread_mutex_unlock(&cache->lock);

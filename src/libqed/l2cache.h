@@ -43,6 +43,7 @@ struct qed_slice {
 	/* under the cache's lock */
 	uint8_t state;
 	bool dirty;
+	uint16_t dirty_from, dirty_to;	/* entries, if it is */
 	uint32_t slot;
 	uint32_t pins;
 	uint64_t file_off;
@@ -101,10 +102,14 @@ uint64_t qed_l2cache_budget(const struct qed_l2cache *cache);
 /* How many slices are dirty.  Lock-free. */
 unsigned qed_l2cache_dirty(const struct qed_l2cache *cache);
 
-/* A dirty slice's contents at one moment, to be written at `file_off`. */
+/*
+ * The part of a dirty slice from its first dirty entry to its last one, as it was
+ * at one moment; to be written at `file_off`.
+ */
 struct qed_dirty_slice {
 	struct qed_slice *slice;
 	uint64_t file_off;
+	size_t len;			/* bytes */
 	struct qed_le64 *page;		/* in: room for QED_SLICE_ENTRIES */
 };
 
@@ -116,7 +121,8 @@ unsigned qed_l2cache_collect(struct qed_l2cache *cache,
 			     struct qed_dirty_slice *out, unsigned max);
 
 /* Undoes collect for a slice that was not written: dirty again, pin dropped. */
-void qed_l2cache_put_back(struct qed_l2cache *cache, struct qed_slice *slice);
+void qed_l2cache_put_back(struct qed_l2cache *cache,
+			  const struct qed_dirty_slice *copy);
 
 struct qed_l2cache_stats {
 	uint64_t loads;			/* slices read from a file */
