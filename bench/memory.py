@@ -62,13 +62,30 @@ class Kept:
         if self.order is None:
             return
         say("free pages are not reported to the host until the end; "
-            "touching all of them")
+            f"touching all of them ({ORDER} was {self.order})")
         try:
-            _set_order(LARGEST + 1)
-            _touch_free()
-        except FAILURES as error:
-            say(f"that did not work: {error}")
+            self._keep()
+        except BaseException:
+            self.__exit__()
+            raise
 
     def __exit__(self, *_):
         if self.order is not None:
+            self._restore()
+
+    def _keep(self):
+        try:
+            _set_order(LARGEST + 1)
+        except OSError as error:
+            say(f"free pages are reported all the same: {error}")
+            self.order = None
+        try:
+            _touch_free()
+        except FAILURES as error:
+            say(f"not all memory has been touched: {error}")
+
+    def _restore(self):
+        try:
             _set_order(self.order)
+        except OSError as error:
+            say(f"{ORDER} could not be set back to {self.order}: {error}")

@@ -243,6 +243,22 @@ static int probe_backing(const struct creation *c, uint64_t *size)
 	return ret;
 }
 
+/* Is this the name that the new file will have? */
+static bool is_new(const struct creation *c, const char *path)
+{
+	const char *target = c->newfile->target;
+	char *name;
+	bool same;
+
+	/* Where there is no such directory there is no new file either. */
+	if (qed_relative_path(target, path, &name) < 0)
+		return false;
+	same = strcmp(strncmp(name, "./", 2) ? name : name + 2,
+		      target + qed_dir_len(target)) == 0;
+	free(name);
+	return same;
+}
+
 /* What is asked of a backing file that is not to be opened. */
 static int refuse_unopened(const struct creation *c)
 {
@@ -257,7 +273,7 @@ static int refuse_unopened(const struct creation *c)
 	path = resolve_backing(c);
 	if (!path)
 		return refuse(c, c->path, -ENOMEM, "out of memory");
-	same = stat(path, &st) == 0 && is_old(c, &st);
+	same = is_new(c, path) || (stat(path, &st) == 0 && is_old(c, &st));
 	free(path);
 	if (same)
 		return refuse(c, c->path, -EINVAL,

@@ -522,11 +522,11 @@ unsigned qed_l2cache_dirty(const struct qed_l2cache *cache)
 	return atomic_load_explicit(&cache->ndirty, memory_order_relaxed);
 }
 
-/* Few entries of a slice change between two commits: the others need no copy. */
-static void copy_dirty_locked(const struct qed_slice *slice,
+static void copy_dirty_locked(const struct qed_slice *slice, bool whole,
 			      struct qed_dirty_slice *copy)
 {
-	unsigned from = slice->dirty_from, n = slice->dirty_to - from;
+	unsigned from = whole ? 0 : slice->dirty_from;
+	unsigned n = whole ? QED_SLICE_ENTRIES : slice->dirty_to - from;
 
 	for (unsigned i = 0; i < n; i++)
 		copy->page[i] = qed_le64_put(atomic_load_explicit(
@@ -539,8 +539,15 @@ unsigned qed_l2cache_collect(struct qed_l2cache *cache,
 			     struct qed_dirty_slice *out, unsigned max)
 {
 	unsigned n = 0;
+	bool whole;
 
 	pthread_mutex_lock(&cache->lock);
+	/*
+	 * Of a few slices the entries that have not changed need no copy.  Where
+	 * most are dirty neighbours are too, and go out in one write if they are
+	 * whole.
+	 */
+	whole = atomic_load(&cache->ndirty) > cache->nslots / 2;
 	while (cache->dirty_head && n < max) {
 		struct qed_slice *slice = cache->dirty_head;
 
@@ -548,7 +555,7 @@ unsigned qed_l2cache_collect(struct qed_l2cache *cache,
 		slice->dirty = false;
 		slice->pins++;
 		out[n].slice = slice;
-		copy_dirty_locked(slice, &out[n++]);
+		copy_dirty_locked(slice, whole, &out[n++]);
 	}
 	atomic_fetch_sub(&cache->ndirty, n);
 	pthread_mutex_unlock(&cache->lock);

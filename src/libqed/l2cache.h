@@ -103,8 +103,8 @@ uint64_t qed_l2cache_budget(const struct qed_l2cache *cache);
 unsigned qed_l2cache_dirty(const struct qed_l2cache *cache);
 
 /*
- * The part of a dirty slice from its first dirty entry to its last one, as it was
- * at one moment; to be written at `file_off`.
+ * A dirty slice, or of it what is between its first dirty entry and its last one,
+ * as it was at one moment; to be written at `file_off`.
  */
 struct qed_dirty_slice {
 	struct qed_slice *slice;

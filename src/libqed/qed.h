@@ -370,7 +370,9 @@ enum qed_preallocation {
 					 * what is stored counts from the new
 					 * image's, where links lead to */
 #define QED_CREATE_UNOPENED 0x2u	/* the backing file is not opened and need not
-					 * be there; virtual_size is required */
+					 * be there; virtual_size is required, and
+					 * whether that file is based on the one
+					 * that is replaced is not seen */
 
 struct qed_create_options {
 	uint64_t virtual_size;		/* bytes; rounded up to 512; 0 with a

@@ -293,7 +293,7 @@ static int open_unwarned(const struct check_request *request, const char *file,
 	struct qed_open_options options;
 
 	qed_open_options_init(&options);
-	options.flags = flags;
+	options.flags |= flags;
 	if (request->common.force_share)
 		options.flags |= QED_OPEN_FORCE_SHARE;
 	options.log = qedimg_error_log;

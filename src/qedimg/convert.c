@@ -190,11 +190,12 @@ static int check_request(const struct convert_request *request)
 		what = "a backing format without a backing file: add '-B"
 		       " BACKING'";
 	else if (options->image.backing && strcmp(options->format, "qed") != 0)
-		what = "-B is for '-O qed'";
+		what = "a backing file (-B) is for '-O qed'";
 	else if (options->image.backing && in_place)
-		what = "-B is for a new image, not for one that is there (-n)";
+		what = "a backing file (-B) is for a new image, not for one"
+		       " that is there (-n)";
 	else if (options->image.backing && request->nsources != 1)
-		what = "-B is for one source";
+		what = "a backing file (-B) is for one source";
 	else if (request->lists[0] &&
 		 (in_place || strcmp(options->format, "qed") != 0))
 		what = "-o is for a new QED image";

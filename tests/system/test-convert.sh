@@ -455,7 +455,9 @@ for modes in 664:644 646:644 606:600 604:600 444:644; do
 	rm -f theirs/kept
 	touch theirs/kept
 	chmod "${modes%:*}" theirs/kept
+	# Who may look at all files, as what was built need not be for others.
 	setpriv --reuid 1234 --regid 2345 --clear-groups \
+		--inh-caps +dac_read_search --ambient-caps +dac_read_search \
 		"$QEDIMG" convert from.qed theirs/kept ||
 		fail "as another user"
 	access theirs/kept "${modes#*:}:1234:2345"

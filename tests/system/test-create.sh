@@ -127,6 +127,11 @@ create -q -u --relative -b one/unborn.qed -F qed three/x.qed 1M
 refused 'not opened' -u -b later.raw -F raw q.qed
 refused "'-F raw'" -u -b later.raw q.qed 1M
 refused 'its own backing file' -u -b early.qed -F qed early.qed 1M
+for name in fresh.qed ./fresh.qed one/../fresh.qed "$PWD/fresh.qed" file:fresh.qed; do
+	refused 'its own backing file' -u -b "$name" -F qed fresh.qed 1M
+done
+refused 'its own backing file' -u -b ./fr:esh.qed -F qed ./fr:esh.qed 1M
+refused 'its own backing file' -u --relative -b one/x2.qed -F qed one/x2.qed 1M
 
 # ---- preallocation ----
 

@@ -64,9 +64,17 @@ done
 say "allow_root: whoever has mounted it and root, nobody else"
 mount_qed a.qed mnt -o allow_root
 is_full_of 001 mnt/a.raw
-chmod 711 "$TMP"
-! setpriv --reuid 65534 --regid 65534 --clear-groups ls mnt >list 2>err ||
-	fail "somebody else may look: $(cat list)"
+# as_other CMD…: as another user, who may look at everything but what is not for all
+as_other() {
+	setpriv --reuid 65534 --regid 65534 --clear-groups \
+		--inh-caps +dac_read_search --ambient-caps +dac_read_search "$@"
+}
+as_other ls a.qed >list || fail "another user cannot look at anything"
+! as_other ls mnt >list 2>err || fail "somebody else may look: $(cat list)"
+grep -q 'Permission denied' err || fail "somebody else: $(cat err)"
+umount_qed mnt
+mount_qed a.qed mnt -o allow_other
+as_other ls mnt >list || fail "allow_other: another user may not look"
 umount_qed mnt
 
 say "a comma in a value"

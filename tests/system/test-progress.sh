@@ -71,6 +71,36 @@ clean() {
 	done
 }
 
+# is_flat FORMAT FILE: holds what the disk of top.qed is
+is_flat() {
+	"$QEDIMG" compare -q -f "$1" -F raw "$2" ../flat.raw ||
+		fail "$words: $2 has another disk"
+}
+
+# has_size IMAGE BYTES
+has_size() {
+	"$QEDIMG" info --output=json "$1" >../info
+	[ "$(json_number virtual-size ../info)" -eq "$2" ] || fail "$words: the size"
+}
+
+# completed: what the command is for has been done
+completed() {
+	case $words in
+	check\ -r*)
+		"$QEDIMG" check -q bad.qed || [ "${words#*all}" = "$words" ] ||
+			fail "$words: it is not mended"
+		! need_check_set bad.qed || fail "$words: NEED_CHECK is set"
+		;;
+	commit*low.raw*) is_flat raw low.raw ;;
+	commit*) is_flat qed mid.qed ;;
+	*new.raw) is_flat raw new.raw ;;
+	convert*new.qed) is_flat qed new.qed ;;
+	create*) has_size new.qed 4194304 ;;
+	resize*shrink*) has_size top.qed 1048576 ;;
+	resize*) has_size top.qed 8388608 ;;
+	esac
+}
+
 # run STATUS WHEN ARG…: ends so; what it prints is in ../out and ../err
 run() {
 	want=$1
@@ -153,12 +183,14 @@ stops() {
 		clean "SIG$signal"
 		run 0 "again after SIG$signal" "$QEDIMG" "$@"
 		same_files "again after SIG$signal"
+		completed
 	done
 	# It would stop at its next look, but for the second one.
 	signalled 130 'two signals' INT "$((last - 1))..$last" "$@"
 	no_target 'two signals'
 	same_files 'two signals'
 	run 0 'again after two' "$QEDIMG" "$@"
+	completed
 }
 
 while read -r words; do

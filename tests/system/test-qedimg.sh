@@ -149,8 +149,12 @@ for command in $commands; do
 done
 # What the manual page says of qemu-img's options that are not there.
 while read -r command options; do
+	case $options in
+	--*) unknown='unrecognized option' ;;
+	*) unknown='invalid option' ;;
+	esac
 	# shellcheck disable=SC2086 # options and their values
-	refused option '' "$command" $options x.qed y.qed
+	refused "$unknown" '' "$command" $options x.qed y.qed
 done <<'END'
 info --image-opts
 create --object secret,id=x
@@ -162,6 +166,9 @@ convert -r 1M
 convert -c
 convert -l x
 convert --salvage
+convert --bitmaps
+convert --target-image-opts
+measure -l x
 rebase -t none
 rebase -T none
 rebase -U

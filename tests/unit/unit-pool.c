@@ -4,6 +4,7 @@
 
 #include "../../fuse/pool.h"
 
+#include <errno.h>
 #include <sched.h>
 #include <setjmp.h>
 #include <stdarg.h>
@@ -27,7 +28,7 @@ int __wrap_posix_memalign(void **out, size_t align, size_t size);
 
 int __wrap_posix_memalign(void **out, size_t align, size_t size)
 {
-	return no_memory ? 12 : __real_posix_memalign(out, align, size);
+	return no_memory ? ENOMEM : __real_posix_memalign(out, align, size);
 }
 
 static struct qedfs_pool pool;
@@ -146,7 +147,7 @@ static void *hold_large(void *opaque)
 	atomic_fetch_add(&nstarted, 1);
 	request = qedfs_pool_get(&pool, a_request(1), QEDFS_IO_MAX);
 	if (!request)
-		return NULL;
+		abort();
 	n = atomic_fetch_add(&nheld, 1) + 1;
 	most = atomic_load(&most_held);
 	while (most < n && !atomic_compare_exchange_weak(&most_held, &most, n))
@@ -167,6 +168,9 @@ static void test_limit(void **state)
 	start(threads, NTHREADS, hold_large);
 	while (atomic_load(&nstarted) < NTHREADS ||
 	       atomic_load(&nheld) < LARGE_MAX)
+		sched_yield();
+	/* Time for the others to get one as well, if they could. */
+	for (unsigned i = 0; i < 1000; i++)
 		sched_yield();
 	atomic_store(&may_put, true);
 	join(threads, NTHREADS);
