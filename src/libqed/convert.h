@@ -25,7 +25,9 @@ struct qed_convert_side {
 	struct qed_map_extent extent;
 	struct qed_file *file;		/* that the extent has its place in */
 	uint64_t start, end;		/* of the extent */
-	uint64_t ahead;			/* up to where reading has been begun */
+	uint64_t passed;		/* bytes of data up to its end */
+	uint64_t ahead;			/* up to where reading has been begun, */
+	uint64_t asked;			/* bytes of data up to there */
 };
 
 struct qed_conversion {

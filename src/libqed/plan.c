@@ -16,6 +16,8 @@
 #define ZERO_MAX  (UINT64_C(1) << 26)	/* bytes that are zeroed at once, */
 #define SHARE_MAX (UINT64_C(1) << 28)	/* and shared */
 #define STEPS_MAX 1024u			/* before the job may be stopped */
+#define AHEAD_LEN (UINT64_C(1) << 24)	/* bytes of data to be asked for early */
+#define AHEAD_STEPS 64u			/* extents that are looked at for that */
 #define BLOCK     4096u			/* hosts share space by such */
 
 enum span_kind {
@@ -24,6 +26,20 @@ enum span_kind {
 	SPAN_DATA,
 };
 
+/* How much of an extent has to be read. */
+static uint64_t data_len(const struct qed_map_extent *extent)
+{
+	return extent->kind == QED_MAP_DATA ? extent->len : 0;
+}
+
+static int map_at(const struct qed_conversion *copy,
+		  const struct qed_convert_side *side, uint64_t pos,
+		  struct qed_map_extent *extent, struct qed_file **file)
+{
+	return qed_origin_map(&side->origin, pos,
+			      qed_min(copy->size - pos, MAP_MAX), extent, file);
+}
+
 static int look(struct qed_conversion *copy, struct qed_convert_side *side,
 		uint64_t pos)
 {
@@ -31,14 +47,13 @@ static int look(struct qed_conversion *copy, struct qed_convert_side *side,
 
 	if (pos >= side->start && pos < side->end)
 		return 0;
-	ret = qed_origin_map(&side->origin, pos,
-			     qed_min(copy->size - pos, MAP_MAX), &side->extent,
-			     &side->file);
+	ret = map_at(copy, side, pos, &side->extent, &side->file);
 	if (ret < 0)
 		return qed_convert_fail_side(copy, copy->planning, ret, side,
 					     "map", pos);
 	side->start = pos;
 	side->end = pos + side->extent.len;
+	side->passed += data_len(&side->extent);
 	return 0;
 }
 
@@ -52,14 +67,41 @@ static uint64_t file_off_at(const struct qed_convert_side *side, uint64_t pos)
 	return side->extent.file_off + (pos - side->start);
 }
 
-/* It will be read from `pos` on. */
-static void read_ahead(struct qed_convert_side *side, uint64_t pos)
+/*
+ * What comes after what has been asked for.  Some of it is always on its way while
+ * the pieces before it are copied: where runs of data lie apart, nobody else asks.
+ */
+static void look_ahead(const struct qed_conversion *copy,
+		       struct qed_convert_side *side)
 {
-	if (!is_data(side) || !side->file || side->ahead >= side->end)
-		return;
-	qed_file_read_ahead(side->file, file_off_at(side, pos),
-			    side->end - pos);
-	side->ahead = side->end;
+	for (unsigned i = 0; i < AHEAD_STEPS && side->ahead < copy->size &&
+	     side->asked < side->passed + AHEAD_LEN; i++) {
+		struct qed_map_extent extent;
+		struct qed_file *file;
+
+		/* An error is told when it is that extent's turn. */
+		if (map_at(copy, side, side->ahead, &extent, &file) < 0)
+			return;
+		if (extent.kind == QED_MAP_DATA && file)
+			qed_file_read_ahead(file, extent.file_off, extent.len);
+		side->asked += data_len(&extent);
+		side->ahead += extent.len;
+	}
+}
+
+/* It will be read from `pos` on; what comes next will be if all data is. */
+static void read_ahead(const struct qed_conversion *copy,
+		       struct qed_convert_side *side, uint64_t pos)
+{
+	if (side->ahead < side->end) {
+		if (is_data(side) && side->file)
+			qed_file_read_ahead(side->file, file_off_at(side, pos),
+					    side->end - pos);
+		side->ahead = side->end;
+		side->asked = side->passed;
+	}
+	if (!copy->has_base && copy->share != QED_SHARE_YES)
+		look_ahead(copy, side);
 }
 
 /* Does the backing file's chain have it from the same place? */
@@ -175,9 +217,9 @@ static int gather(struct qed_conversion *copy, struct qed_piece *piece)
 		if (len > 0 && kind != SPAN_DATA &&
 		    qed_round_up(len, unit) + unit <= len + n)
 			break;
-		read_ahead(&copy->source, copy->pos + len);
+		read_ahead(copy, &copy->source, copy->pos + len);
 		if (copy->has_base)
-			read_ahead(&copy->base, copy->pos + len);
+			read_ahead(copy, &copy->base, copy->pos + len);
 		len += n;
 	}
 	len = qed_min(qed_round_up(qed_min(len, max), unit), left);
