@@ -42,6 +42,8 @@ libqed_core_la_SOURCES = \
 	%D%/libqed/create.h \
 	%D%/libqed/differ.c \
 	%D%/libqed/differ.h \
+	%D%/libqed/direct.c \
+	%D%/libqed/direct.h \
 	%D%/libqed/empty.c \
 	%D%/libqed/empty.h \
 	%D%/libqed/engine-share.c \

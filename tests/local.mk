@@ -11,6 +11,7 @@ unit_programs = \
 	%D%/unit/unit-compact \
 	%D%/unit/unit-convert \
 	%D%/unit/unit-create \
+	%D%/unit/unit-direct \
 	%D%/unit/unit-engine \
 	%D%/unit/unit-fetch \
 	%D%/unit/unit-format \

@@ -72,7 +72,11 @@ static int open_raw(struct qed_receiver *receiver,
 	ret = qed_file_size(receiver->file, &now);
 	if (ret < 0)
 		return complain(o->log, o->path, ret, "cannot get the size");
-	return now < o->size ? lengthen_raw(receiver->file, now, o->size) : 0;
+	if (now < o->size)
+		ret = lengthen_raw(receiver->file, now, o->size);
+	if (ret == 0)
+		qed_direct_open(&receiver->direct, receiver->file);
+	return ret;
 }
 
 /*
@@ -136,6 +140,7 @@ int qed_receiver_close(struct qed_receiver *receiver)
 {
 	int ret = qed_image_close(receiver->image);
 
+	qed_direct_close(&receiver->direct);
 	qed_file_close(receiver->file);
 	receiver->image = NULL;
 	receiver->file = NULL;
@@ -154,7 +159,7 @@ int qed_receiver_write(struct qed_receiver *receiver, const void *buf,
 	int64_t n;
 
 	if (receiver->file)
-		return qed_file_write(receiver->file, buf, len, disk_off);
+		return qed_direct_write(&receiver->direct, buf, len, disk_off);
 	n = qed_pwrite(receiver->image, buf, len, disk_off);
 	return n < 0 ? (int)n : 0;
 }

@@ -3,12 +3,14 @@
 #ifndef QED_RECEIVER_H
 #define QED_RECEIVER_H
 
+#include "direct.h"
 #include "image.h"
 #include "transfer.h"
 
 struct qed_receiver {
 	struct qed_image *image;	/* one of the two; null both: not open */
 	struct qed_file *file;
+	struct qed_direct direct;	/* of the file */
 };
 
 struct qed_receiver_options {

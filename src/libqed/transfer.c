@@ -18,10 +18,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
-#define BUF_ALIGN   4096u
+#define BUFS_ALIGN  (UINT64_C(2) << 20)	/* a large page, on many hosts */
 #define NO_PIECE    UINT64_MAX
 #define TICK_NS     200000000L		/* a request to stop is seen by then */
 #define WORKERS_MIN 4u			/* something to read while others write */
@@ -30,7 +31,6 @@ struct worker {
 	struct qed_transfer *transfer;
 	pthread_t thread;
 	struct qed_piece piece;		/* the worker's own */
-	uint8_t *bufs;
 	uint64_t number;		/* under lock: of the piece that nobody may
 					 * overtake, or NO_PIECE */
 };
@@ -43,6 +43,7 @@ struct qed_transfer_state {
 	pthread_mutex_t lock;
 	pthread_cond_t news;		/* for the caller */
 	pthread_cond_t turns;
+	uint8_t *bufs;			/* of all workers */
 	struct worker workers[QED_WORKERS_MAX];
 	unsigned nworkers;		/* that have been started */
 	unsigned running;		/* under lock */
@@ -202,18 +203,34 @@ static unsigned choose_workers(const struct qed_transfer *transfer)
 	return (unsigned)qed_min(n, QED_WORKERS_MAX);
 }
 
-static int start_worker(struct qed_transfer *transfer, struct worker *worker)
+/*
+ * In few large pages: a device gets a piece in one part then, and touching them
+ * costs less.  Without those it works, too.
+ */
+static int make_bufs(struct qed_transfer *transfer, unsigned nworkers)
 {
+	uint64_t len = qed_round_up(nworkers * transfer->nbufs * QED_PIECE_MAX,
+				    BUFS_ALIGN);
+
+	if (!len)
+		return 0;
+	transfer->state->bufs = aligned_alloc(BUFS_ALIGN, len);
+	if (!transfer->state->bufs)
+		return -ENOMEM;
+	(void)madvise(transfer->state->bufs, len, MADV_HUGEPAGE);
+	return 0;
+}
+
+static int start_worker(struct qed_transfer *transfer, unsigned n)
+{
+	struct worker *worker = &transfer->state->workers[n];
+
 	worker->transfer = transfer;
 	worker->number = NO_PIECE;
-	if (transfer->nbufs) {
-		worker->bufs = aligned_alloc(BUF_ALIGN,
-					     transfer->nbufs * QED_PIECE_MAX);
-		if (!worker->bufs)
-			return -ENOMEM;
-	}
 	for (unsigned i = 0; i < transfer->nbufs; i++)
-		worker->piece.buf[i] = worker->bufs + i * QED_PIECE_MAX;
+		worker->piece.buf[i] = transfer->state->bufs +
+				       (n * transfer->nbufs + i) *
+					       QED_PIECE_MAX;
 	return -pthread_create(&worker->thread, NULL, worker_main, worker);
 }
 
@@ -223,13 +240,13 @@ static int start_workers(struct qed_transfer *transfer)
 	struct qed_transfer_state *state = transfer->state;
 	unsigned want = choose_workers(transfer);
 	sigset_t all, old;
-	int ret = 0;
+	int ret = make_bufs(transfer, want);
 
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	pthread_mutex_lock(&state->lock);
 	for (unsigned i = 0; i < want && ret == 0; i++) {
-		ret = start_worker(transfer, &state->workers[i]);
+		ret = start_worker(transfer, i);
 		state->nworkers += ret == 0;
 	}
 	state->running = state->nworkers;
@@ -288,8 +305,7 @@ static void state_init(struct qed_transfer_state *state)
 
 static void state_fini(struct qed_transfer_state *state)
 {
-	for (unsigned i = 0; i < QED_WORKERS_MAX; i++)
-		free(state->workers[i].bufs);
+	free(state->bufs);
 	pthread_mutex_destroy(&state->lock);
 	pthread_mutex_destroy(&state->plan_lock);
 	pthread_cond_destroy(&state->turns);
