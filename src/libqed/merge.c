@@ -183,11 +183,18 @@ static int sync_receiver(struct merge *m)
 	return ret;
 }
 
+/* Writes that go past the page cache are not made faster by processors. */
+static unsigned choose_workers(const struct merge *m)
+{
+	return qed_receiver_waits(&m->to) ? QED_WORKERS_MAX : 0;
+}
+
 static int copy_all(struct merge *m)
 {
 	int ret;
 
-	m->transfer = (struct qed_transfer){ .nbufs = 1,
+	m->transfer = (struct qed_transfer){ .nworkers = choose_workers(m),
+					     .nbufs = 1,
 					     .total = m->from->size,
 					     .job = m->options->job,
 					     .plan = plan,

@@ -164,6 +164,11 @@ int qed_receiver_write(struct qed_receiver *receiver, const void *buf,
 	return n < 0 ? (int)n : 0;
 }
 
+bool qed_receiver_waits(const struct qed_receiver *receiver)
+{
+	return receiver->direct.past;
+}
+
 void qed_receiver_write_behind(struct qed_receiver *receiver, uint64_t len)
 {
 	qed_file_write_behind(file_of(receiver), len);

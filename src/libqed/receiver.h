@@ -47,6 +47,8 @@ int qed_receiver_write(struct qed_receiver *receiver, const void *buf,
 int qed_receiver_zero(struct qed_receiver *receiver, uint64_t disk_off,
 		      uint64_t len);
 int qed_receiver_sync(struct qed_receiver *receiver);
+/* Do its writes wait for the device?  Then more of them should be under way. */
+bool qed_receiver_waits(const struct qed_receiver *receiver);
 /* As qed_file_write_behind(). */
 void qed_receiver_write_behind(struct qed_receiver *receiver, uint64_t len);
 
