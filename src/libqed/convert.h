@@ -27,7 +27,8 @@ struct qed_convert_side {
 	uint64_t start, end;		/* of the extent */
 	uint64_t passed;		/* bytes of data up to its end */
 	uint64_t ahead;			/* up to where reading has been begun, */
-	uint64_t asked;			/* bytes of data up to there */
+	uint64_t asked;			/* bytes of data up to there, */
+	int ahead_err;			/* and why it went no farther, or 0 */
 };
 
 struct qed_conversion {

@@ -13,6 +13,8 @@ struct qed_direct {
 	struct qed_file *file;		/* the usual way, the caller's */
 	struct qed_file *past;		/* the other; null: the host has none */
 	uint64_t offset_align, memory_align;	/* bytes, powers of two */
+	pthread_mutex_t lock;		/* a leaf */
+	uint64_t start, end;		/* under lock: has no hole, as seen last */
 };
 
 /*
@@ -21,7 +23,7 @@ struct qed_direct {
  * network file systems, tmpfs), or cannot open it so, all go the usual way.
  */
 void qed_direct_open(struct qed_direct *direct, struct qed_file *file);
-/* Does nothing if it was never opened. */
+/* Does nothing if it is not open, as one that is all zeroes. */
 void qed_direct_close(struct qed_direct *direct);
 
 /*

@@ -121,8 +121,12 @@ out_unlock:
 void qed_layer_complain(struct qed_layer *layer, const char *what,
 			uint64_t file_off, uint64_t disk_off)
 {
-	unsigned n = atomic_fetch_add(&layer->complaints, 1);
+	unsigned n;
 
+	/* A job looks at it several times, and a guest tries again. */
+	if (atomic_exchange(&layer->complained, file_off) == file_off)
+		return;
+	n = atomic_fetch_add(&layer->complaints, 1);
 	if (n < COMPLAINTS_MAX)
 		qed_log_write(&layer->log, QED_LOG_ERROR,
 			      "%s: damaged: %s at file offset %" PRIu64

@@ -27,7 +27,8 @@ struct qed_layer {
 	uint8_t *l1_bad;		/* bit per entry, or null: none bad */
 	_Atomic uint64_t end;		/* the next cluster past the last one in
 					 * use; stored under alloc's lock */
-	_Atomic unsigned complaints;	/* damage logged so far */
+	_Atomic unsigned complaints;	/* damage logged so far, */
+	_Atomic uint64_t complained;	/* and where in the file it was last */
 
 	pthread_rwlock_t tables_lock;
 	uint64_t *tables;		/* under tables_lock: file offsets of
@@ -80,7 +81,7 @@ bool qed_layer_data_ok(struct qed_layer *layer, uint64_t file_off);
 int qed_layer_add_table(struct qed_layer *layer, uint64_t l1_index,
 			uint64_t file_off);
 
-/* Logs damage, the first hundred times. */
+/* Logs damage, the first hundred times, and not the same twice in a row. */
 void qed_layer_complain(struct qed_layer *layer, const char *what,
 			uint64_t file_off, uint64_t disk_off);
 

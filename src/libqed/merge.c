@@ -135,7 +135,10 @@ static int copy(struct merge *m, const struct qed_piece *piece)
 	ret = fail_write(m, piece,
 			 qed_receiver_write(&m->to, piece->buf[0], piece->len,
 					    piece->disk_off));
-	/* While it is reading that takes time the disk has enough to do. */
+	/*
+	 * While it is reading that takes time the disk has enough to do.  Of what went
+	 * past the page cache there is nothing left to begin.
+	 */
 	if (ret == 0 && read - start < nanoseconds() - read)
 		qed_receiver_write_behind(&m->to, piece->len);
 	return ret;

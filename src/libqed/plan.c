@@ -17,7 +17,8 @@
 #define SHARE_MAX (UINT64_C(1) << 28)	/* and shared */
 #define STEPS_MAX 1024u			/* before the job may be stopped */
 #define AHEAD_LEN (UINT64_C(1) << 24)	/* bytes of data to be asked for early */
-#define AHEAD_STEPS 64u			/* extents that are looked at for that */
+#define AHEAD_STEPS 64u			/* extents that are looked at for that, */
+#define AHEAD_MAX MAP_MAX		/* and bytes of disk */
 #define BLOCK     4096u			/* hosts share space by such */
 
 enum span_kind {
@@ -47,7 +48,10 @@ static int look(struct qed_conversion *copy, struct qed_convert_side *side,
 
 	if (pos >= side->start && pos < side->end)
 		return 0;
-	ret = map_at(copy, side, pos, &side->extent, &side->file);
+	/* Damage that was found ahead has been complained of. */
+	ret = pos == side->ahead ? side->ahead_err : 0;
+	if (ret == 0)
+		ret = map_at(copy, side, pos, &side->extent, &side->file);
 	if (ret < 0)
 		return qed_convert_fail_side(copy, copy->planning, ret, side,
 					     "map", pos);
@@ -67,20 +71,39 @@ static uint64_t file_off_at(const struct qed_convert_side *side, uint64_t pos)
 	return side->extent.file_off + (pos - side->start);
 }
 
+/* Until a try has shown that the host cannot. */
+static bool may_share(const struct qed_conversion *copy)
+{
+	const struct qed_file *from = copy->source.file;
+	const struct qed_file *to = copy->target.file;
+	bool offload = copy->options->flags & QED_CONVERT_OFFLOAD;
+
+	return copy->share != QED_SHARE_NO && from && to &&
+	       !from->block_device && !to->block_device &&
+	       (offload || from->dev == to->dev);
+}
+
 /*
  * What comes after what has been asked for.  Some of it is always on its way while
- * the pieces before it are copied: where runs of data lie apart, nobody else asks.
+ * the pieces before it, from `pos` on, are copied: where runs of data lie apart,
+ * nobody else asks.
  */
 static void look_ahead(const struct qed_conversion *copy,
-		       struct qed_convert_side *side)
+		       struct qed_convert_side *side, uint64_t pos)
 {
-	for (unsigned i = 0; i < AHEAD_STEPS && side->ahead < copy->size &&
-	     side->asked < side->passed + AHEAD_LEN; i++) {
+	uint64_t left = is_data(side) ? side->end - pos : 0;
+	uint64_t until = qed_min(copy->size, side->end + AHEAD_MAX);
+
+	for (unsigned i = 0; i < AHEAD_STEPS && side->ahead < until &&
+	     side->asked < side->passed - left + AHEAD_LEN; i++) {
 		struct qed_map_extent extent;
 		struct qed_file *file;
 
-		/* An error is told when it is that extent's turn. */
-		if (map_at(copy, side, side->ahead, &extent, &file) < 0)
+		/* It ends the job when it is that extent's turn. */
+		if (!side->ahead_err)
+			side->ahead_err = map_at(copy, side, side->ahead,
+						 &extent, &file);
+		if (side->ahead_err)
 			return;
 		if (extent.kind == QED_MAP_DATA && file)
 			qed_file_read_ahead(file, extent.file_off, extent.len);
@@ -99,9 +122,10 @@ static void read_ahead(const struct qed_conversion *copy,
 					    side->end - pos);
 		side->ahead = side->end;
 		side->asked = side->passed;
+		side->ahead_err = 0;
 	}
-	if (!copy->has_base && copy->share != QED_SHARE_YES)
-		look_ahead(copy, side);
+	if (!copy->has_base && !may_share(copy))
+		look_ahead(copy, side, pos);
 }
 
 /* Does the backing file's chain have it from the same place? */
@@ -171,13 +195,9 @@ static uint64_t shareable(struct qed_conversion *copy, uint64_t pos,
 {
 	const struct qed_convert_side *source = &copy->source;
 	const struct qed_target *target = &copy->target;
-	bool offload = copy->options->flags & QED_CONVERT_OFFLOAD;
 	uint64_t row_end = qed_round_down(pos, target->row) + target->row;
 
-	if (copy->share == QED_SHARE_NO || !target->file ||
-	    !source->file || target->file->block_device ||
-	    source->file->block_device ||
-	    (!offload && source->file->dev != target->file->dev))
+	if (!may_share(copy))
 		return 0;
 	len = qed_min(len, row_end - pos);
 	len = qed_round_down(qed_min(len, copy->size - pos),

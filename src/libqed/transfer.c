@@ -207,18 +207,18 @@ static unsigned choose_workers(const struct qed_transfer *transfer)
  * In few large pages: a device gets a piece in one part then, and touching them
  * costs less.  Without those it works, too.
  */
-static int make_bufs(struct qed_transfer *transfer, unsigned nworkers)
+static bool make_bufs(struct qed_transfer *transfer, unsigned nworkers)
 {
 	uint64_t len = qed_round_up(nworkers * transfer->nbufs * QED_PIECE_MAX,
 				    BUFS_ALIGN);
 
 	if (!len)
-		return 0;
+		return true;
 	transfer->state->bufs = aligned_alloc(BUFS_ALIGN, len);
 	if (!transfer->state->bufs)
-		return -ENOMEM;
+		return false;
 	(void)madvise(transfer->state->bufs, len, MADV_HUGEPAGE);
-	return 0;
+	return true;
 }
 
 static int start_worker(struct qed_transfer *transfer, unsigned n)
@@ -240,8 +240,12 @@ static int start_workers(struct qed_transfer *transfer)
 	struct qed_transfer_state *state = transfer->state;
 	unsigned want = choose_workers(transfer);
 	sigset_t all, old;
-	int ret = make_bufs(transfer, want);
+	int ret = 0;
 
+	while (want && !make_bufs(transfer, want))
+		want /= 2;
+	if (!want)
+		return -ENOMEM;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &old);
 	pthread_mutex_lock(&state->lock);

@@ -8,7 +8,7 @@ in_memory=yes
 many_starts=yes
 . "$(dirname "$0")/functions.sh"
 
-requires "$QEDIMG" qemu-img qemu-io jq fallocate mkfs.ext4 mount strace "$WAITFOR"
+requires "$QEDIMG" qemu-img qemu-io jq "$WAITFOR"
 
 mkdir "$TMP/work"
 cd "$TMP/work"
@@ -402,34 +402,6 @@ if [ "$(id -u)" -eq 0 ] && [ -c /dev/loop-control ]; then
 	refused 'the device is too small' top.qed
 	refused 'the device is too small' -d top.qed
 fi
-
-# ---- past the page cache ----
-
-# Where a raw file has its space it is written so, holes are filled the usual way.
-# LeakSanitizer does not work under strace.
-truncate -s 64M ../host.img
-mkfs.ext4 -q -F ../host.img
-mkdir ../host
-mount -o loop ../host.img ../host
-cleanup umount_from "$TMP/host"
-cd ../host
-head -c 12M /dev/urandom >base.raw
-fallocate -p -o 4M -l 2M base.raw
-"$QEDIMG" create -q -b base.raw -F raw top.qed
-for at in 0 4M 8M 11M; do
-	qemu_do top.qed qed "write -P 9 $at 1M"
-done
-qemu-img convert -f qed -O raw top.qed ../want.raw
-ASAN_OPTIONS=${ASAN_OPTIONS-}${ASAN_OPTIONS:+:}detect_leaks=0 strace -f -qq -y \
-	-o ../trace -e trace=open,openat,pwritev "$QEDIMG" commit -q top.qed ||
-	fail "commit under strace"
-grep -Eq 'open.*O_DIRECT.* = [0-9]+</.*/base.raw>' ../trace ||
-	fail "base.raw is not opened with O_DIRECT: $(cat ../trace)"
-past=$(sed -n 's|.*O_DIRECT.* = \([0-9]*\)<.*|\1|p' ../trace)
-[ "$(grep -c "pwritev($past<" ../trace)" -eq 3 ] ||
-	fail "past the page cache: not three writes: $(cat ../trace)"
-cmp base.raw ../want.raw || fail "past the page cache: other bytes"
-cd ../work
 
 # ---- progress, and interruptions at any moment ----
 

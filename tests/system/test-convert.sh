@@ -246,6 +246,26 @@ for how in '-O raw' '-n -O raw' '-O qed'; do
 done
 rm synced
 
+# ---- damage ----
+
+# It is met when what comes next is asked for, and once more when it is its turn, but
+# told once.
+qemu-img create -q -f qed bad.qed 32M
+qemu_do bad.qed qed 'write -P 5 0 24M'
+rm -f ours.raw
+l1=$(get_le 64 bad.qed 40)
+put_le 64 bad.qed $(($(get_le 64 bad.qed "$l1") + 8 * 100)) $((1 << 50))
+status=0
+"$QEDIMG" convert -O raw bad.qed ours.raw 2>../err || status=$?
+[ "$status" -eq 1 ] || fail "of a damaged image: status $status"
+[ "$(grep -c 'damaged: bad L2 entry .*(disk offset 6553600)' ../err)" -eq 1 ] ||
+	fail "of a damaged image: $(cat ../err)"
+[ "$(grep -c '^qedimg: bad.qed: cannot map at disk offset 6553600: ' ../err)" -eq 1 ] ||
+	fail "of a damaged image: $(cat ../err)"
+[ "$(wc -l <../err)" -eq 2 ] || fail "of a damaged image: $(cat ../err)"
+[ ! -e ours.raw ] || fail "of a damaged image: there is a copy"
+rm bad.qed
+
 # ---- -B ----
 
 # over_base FORMAT SOURCE BASEFORMAT BASE CLUSTERS [OPTION…]: into ours.qed over

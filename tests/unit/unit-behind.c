@@ -13,11 +13,16 @@
 
 #include "qed.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/fs.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
+#include <sys/syscall.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define MIB  (UINT64_C(1) << 20)
@@ -43,6 +48,14 @@ struct range {
 static struct range asked[8];
 static _Atomic unsigned nasked;
 
+/* Runs of data, of RUN bytes at each multiple of EVERY, that a copy reads. */
+#define RUN   (3 * MIB)
+#define EVERY (16 * MIB)
+#define NRUNS ((unsigned)(SIZE / EVERY))
+
+/* How many ranges had been asked for when a run was first read, 0: it was not. */
+static unsigned before_run[NRUNS];
+
 /* Instead of the C library's. */
 int posix_fadvise(int fd, off_t offset, off_t len, int advice)
 {
@@ -53,6 +66,24 @@ int posix_fadvise(int fd, off_t offset, off_t len, int advice)
 	if (i < sizeof(asked) / sizeof(asked[0]))
 		asked[i] = (struct range){ offset, len };
 	return 0;
+}
+
+/* Instead of the C library's; whatever the engine, it tries this first. */
+ssize_t preadv2(int fd, const struct iovec *iov, int n, off_t off, int flags)
+{
+	if (off % (off_t)EVERY == 0 && iov->iov_len == MIB &&
+	    !before_run[off / (off_t)EVERY])
+		before_run[off / (off_t)EVERY] = nasked;
+	return syscall(SYS_preadv2, fd, iov, n, off, 0, flags);
+}
+
+/* Instead of the C library's: a host that cannot share space, so that all is read. */
+int ioctl(int fd, unsigned long request, ...)
+{
+	(void)fd;
+	assert_int_equal(request, FICLONERANGE);
+	errno = EOPNOTSUPP;
+	return -1;
 }
 
 static char dir[200];
@@ -221,6 +252,61 @@ static void before_reading(void **state)
 	unlink("copy");
 }
 
+/* Copies a raw disk with runs of data: to a new image, with a backing file or not. */
+static void copy_runs(const char *backing)
+{
+	struct range data[NRUNS + 1] = { { 0, 0 } };
+	struct qed_open_options raw;
+	struct qed_convert_options options;
+	struct qed_image *source;
+
+	for (unsigned i = 0; i < NRUNS; i++)
+		data[i] = (struct range){ (off_t)(i * EVERY), RUN };
+	write_raw("disk.raw", data);
+	qed_open_options_init(&raw);
+	raw.flags = QED_OPEN_RAW;
+	assert_int_equal(qed_image_open("disk.raw", &raw, &source), 0);
+	qed_convert_options_init(&options);
+	options.sources = &source;
+	options.nsources = 1;
+	options.nworkers = 1;
+	options.format = "qed";
+	options.image.backing = backing;
+	options.image.backing_format = backing ? "qed" : NULL;
+	memset(before_run, 0, sizeof(before_run));
+	atomic_store(&nasked, 0);
+	assert_int_equal(qed_image_convert("copy", &options), 0);
+	assert_int_equal(qed_image_close(source), 0);
+	unlink("disk.raw");
+	unlink("copy");
+}
+
+/* 16 MiB of data, those that are due and what comes next, are always asked for. */
+static void ahead_of_reading(void **state)
+{
+	unsigned ahead = (unsigned)((16 * MIB + RUN - 1) / RUN);
+
+	(void)state;
+	copy_runs(NULL);
+	for (unsigned i = 0; i < NRUNS; i++)
+		assert_int_equal(before_run[i] + 1,
+				 i + ahead < NRUNS ? i + ahead : NRUNS);
+	assert_int_equal(nasked, NRUNS - 1);
+}
+
+/* What the backing file has, too, may never be read. */
+static void not_far_ahead_with_a_base(void **state)
+{
+	const struct qed_create_options empty = { .virtual_size = SIZE };
+
+	(void)state;
+	assert_int_equal(qed_image_create("base.qed", &empty), 0);
+	copy_runs("base.qed");
+	unlink("base.qed");
+	for (unsigned i = 1; i < NRUNS; i++)
+		assert_int_equal(before_run[i], i);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -234,6 +320,10 @@ int main(void)
 						teardown),
 		cmocka_unit_test_setup_teardown(before_reading, setup,
 						teardown),
+		cmocka_unit_test_setup_teardown(ahead_of_reading, setup,
+						teardown),
+		cmocka_unit_test_setup_teardown(not_far_ahead_with_a_base,
+						setup, teardown),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
