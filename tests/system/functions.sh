@@ -124,6 +124,30 @@ run_cleanups() (
 	exit "$status"
 )
 
+# left_behind: what no cleanup took away goes as well, and fails the test
+left_behind() (
+	status=0
+	awk -v "top=$TMP/" 'index($5, top) == 1 { print $5 }' \
+		/proc/self/mountinfo | sort -r >"$TMP/.left"
+	while read -r dir; do
+		say "still mounted: $dir" >&2
+		umount -l "$(printf %b "$dir")"
+		status=1
+	done <"$TMP/.left"
+	for block in /sys/block/loop*/loop; do
+		{ read -r file <"$block/backing_file"; } 2>/dev/null || continue
+		case $file in
+		"$TMP"/*)
+			device=${block%/loop}
+			say "still attached: ${device##*/}, $file" >&2
+			losetup --detach "/dev/${device##*/}"
+			status=1
+			;;
+		esac
+	done
+	exit "$status"
+)
+
 sanitizer_reports() (
 	status=0
 	for report in "$TMP"/.san.*; do
@@ -145,6 +169,7 @@ on_exit() {
 	trap '' HUP INT PIPE TERM
 	set +e
 	run_cleanups || [ "$status" -ne 0 ] || status=1
+	left_behind || [ "$status" -ne 0 ] || status=1
 	sanitizer_reports || status=1
 	[ -z "$watchdog" ] || kill -TERM "$watchdog" 2>/dev/null
 	if [ -n "${QED_TEST_KEEP:-}" ]; then
@@ -452,8 +477,8 @@ detach_loop() (
 mount_on() (
 	dir=$1
 	shift
-	mount "$@" "$dir"
 	cleanup umount_from "$(realpath -ms "$dir")"
+	mount "$@" "$dir"
 )
 
 # umount_from DIR: if anything is mounted there
