@@ -262,7 +262,8 @@ EXTRA_DIST += \
 	$(system_tests) \
 	%D%/README \
 	%D%/README.system \
-	%D%/system/functions.sh
+	%D%/system/functions.sh \
+	%D%/system/mounts.sh
 
 # --- images as text ------------------------------------------------------------
 
