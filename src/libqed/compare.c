@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * Do two images have the same disk?  One walk over both maps cuts the disk into
- * pieces that are alike in each; what is not data on either side is stepped
- * over.
+ * pieces that are alike in each; what is not data on either side, and what both
+ * have from one place of one file, is stepped over.
  *
  * Thread model: plan's fields are plan's; the finding is under `lock`.
  */
@@ -20,7 +20,7 @@
 struct side {
 	struct qed_image *image;
 	struct qed_map_extent extent;
-	uint64_t end;			/* of extent, on the disk */
+	uint64_t start, end;		/* of extent, on the disk */
 };
 
 struct compare {
@@ -57,13 +57,16 @@ static int find_extent(struct compare *compare, unsigned i)
 		side->end = compare->end;
 		return 0;
 	}
-	ret = qed_map(side->image, pos, side->image->size - pos, &side->extent);
+	ret = qed_map(side->image, pos,
+		      qed_min(side->image->size - pos, QED_PLAN_LEN),
+		      &side->extent);
 	if (ret < 0) {
 		note(compare, &(struct qed_difference){ .disk_off = pos,
 							.image = i,
 							.mapping = true });
 		return ret;
 	}
+	side->start = pos;
 	side->end = pos + side->extent.len;
 	return 0;
 }
@@ -80,15 +83,36 @@ static bool is_data(const struct compare *compare, unsigned i)
 	return compare->side[i].extent.kind == QED_MAP_DATA;
 }
 
+/* Of the byte at compare->pos, in the file that side->extent is in. */
+static uint64_t file_off(const struct compare *compare, const struct side *side)
+{
+	return side->extent.file_off + (compare->pos - side->start);
+}
+
+/* As of two overlays of one image: then the bytes are the same. */
+static bool same_place(const struct compare *compare)
+{
+	const struct side *a = &compare->side[0], *b = &compare->side[1];
+
+	return is_data(compare, 0) && is_data(compare, 1) &&
+	       qed_file_is_same(
+		       a->image->chain.layers[a->extent.depth]->source.file,
+		       b->image->chain.layers[b->extent.depth]->source.file) &&
+	       file_off(compare, a) == file_off(compare, b);
+}
+
 static int plan(struct qed_transfer *transfer, struct qed_piece *piece,
 		uint64_t *passed)
 {
 	struct compare *compare = transfer->opaque;
 	uint64_t len;
 
-	for (; compare->pos < compare->end; compare->pos += len) {
-		int ret = find_extent(compare, 0);
+	for (unsigned i = 0; i < QED_PLAN_STEPS; i++, compare->pos += len) {
+		int ret;
 
+		if (compare->pos >= compare->end)
+			return QED_PIECE_NONE;
+		ret = find_extent(compare, 0);
 		if (ret == 0)
 			ret = find_extent(compare, 1);
 		if (ret < 0)
@@ -101,7 +125,8 @@ static int plan(struct qed_transfer *transfer, struct qed_piece *piece,
 		}
 		len = qed_min(compare->side[0].end, compare->side[1].end) -
 		      compare->pos;
-		if (is_data(compare, 0) || is_data(compare, 1)) {
+		if ((is_data(compare, 0) || is_data(compare, 1)) &&
+		    !same_place(compare)) {
 			piece->disk_off = compare->pos;
 			piece->len = qed_min(len, QED_PIECE_MAX);
 			piece->value = (uint64_t)is_data(compare, 0) |
@@ -111,7 +136,7 @@ static int plan(struct qed_transfer *transfer, struct qed_piece *piece,
 		}
 		*passed += len;
 	}
-	return QED_PIECE_NONE;
+	return QED_PIECE_LATER;
 }
 
 static int read_side(struct compare *compare, const struct qed_piece *piece,

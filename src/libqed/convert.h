@@ -12,7 +12,6 @@
 
 /* What a piece's `value` says is to be done with it. */
 enum qed_convert_kind {
-	QED_COPY_NOTHING,		/* a pause in a long walk */
 	QED_COPY_DATA,			/* read, look for zeroes, write */
 	QED_COPY_ZERO,			/* make it zeroes */
 	QED_COPY_SHARE,			/* clone, or let the host copy */

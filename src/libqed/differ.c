@@ -54,7 +54,9 @@ static int find_extent(struct differ *d, struct side *side)
 						.len = d->size - d->pos };
 	if (d->pos < size)
 		ret = qed_map(side->image, d->pos,
-			      qed_min(size, d->size) - d->pos, &side->extent);
+			      qed_min(qed_min(size, d->size) - d->pos,
+				      QED_PLAN_LEN),
+			      &side->extent);
 	if (ret < 0)
 		return qed_blame(&d->transfer, d->planning, ret, side->image,
 				 "read", d->pos);
@@ -74,7 +76,7 @@ static bool same_place(const struct differ *d)
 		return false;
 	a = old->image->chain.layers[old->extent.depth]->source.file;
 	b = new->image->chain.layers[new->extent.depth]->source.file;
-	return a->dev == b->dev && a->ino == b->ino &&
+	return qed_file_is_same(a, b) &&
 	       old->extent.file_off + (d->pos - old->start) ==
 		       new->extent.file_off + (d->pos - new->start);
 }
@@ -144,10 +146,13 @@ static int plan(struct qed_transfer *transfer, struct qed_piece *piece,
 	uint64_t end;
 
 	d->planning = piece;
-	while (d->pos < d->size) {
+	for (unsigned i = 0; i < QED_PLAN_STEPS; i++) {
 		uint64_t before = d->pos;
-		int ret = look(d, &end);
+		int ret;
 
+		if (d->pos >= d->size)
+			return QED_PIECE_NONE;
+		ret = look(d, &end);
 		if (ret < 0)
 			return ret;
 		if (may_differ(d))
@@ -155,7 +160,7 @@ static int plan(struct qed_transfer *transfer, struct qed_piece *piece,
 		d->pos = end;
 		*passed += end - before;
 	}
-	return QED_PIECE_NONE;
+	return QED_PIECE_LATER;
 }
 
 /* --- what is done about it ------------------------------------------------------- */

@@ -47,6 +47,13 @@ int qed_file_adopt(int fd, const char *path, struct qed_engine *engine,
 		   const struct qed_log *log, struct qed_file **file);
 void qed_file_close(struct qed_file *file);
 
+/* Are they one file, by whatever names? */
+static inline bool qed_file_is_same(const struct qed_file *a,
+				    const struct qed_file *b)
+{
+	return a->dev == b->dev && a->ino == b->ino;
+}
+
 /* The file's size in bytes now, block devices too: 0 or -errno. */
 int qed_file_size(struct qed_file *file, uint64_t *size);
 

@@ -64,7 +64,8 @@ static int find_extent(struct merge *m)
 	int ret = 0;
 
 	if (m->pos >= m->extent_end)
-		ret = qed_map(m->from, m->pos, m->from->size - m->pos,
+		ret = qed_map(m->from, m->pos,
+			      qed_min(m->from->size - m->pos, QED_PLAN_LEN),
 			      &m->extent);
 	if (ret == 0 && m->pos >= m->extent_end)
 		m->extent_end = m->pos + m->extent.len;
@@ -84,11 +85,16 @@ static int plan(struct qed_transfer *transfer, struct qed_piece *piece,
 {
 	struct merge *m = transfer->opaque;
 
-	while (m->pos < m->from->size) {
-		int ret = find_extent(m);
-		bool data = m->extent.kind == QED_MAP_DATA;
-		uint64_t len = m->extent_end - m->pos;
+	for (unsigned i = 0; i < QED_PLAN_STEPS; i++) {
+		bool data;
+		uint64_t len;
+		int ret;
 
+		if (m->pos >= m->from->size)
+			return QED_PIECE_NONE;
+		ret = find_extent(m);
+		data = m->extent.kind == QED_MAP_DATA;
+		len = m->extent_end - m->pos;
 		if (ret < 0)
 			return qed_blame(transfer, piece, ret, m->from, "read",
 					 m->pos);
@@ -103,7 +109,7 @@ static int plan(struct qed_transfer *transfer, struct qed_piece *piece,
 		m->pos += len;
 		*passed += len;
 	}
-	return QED_PIECE_NONE;
+	return QED_PIECE_LATER;
 }
 
 static uint64_t nanoseconds(void)

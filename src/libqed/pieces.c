@@ -467,8 +467,6 @@ int qed_convert_piece(struct qed_transfer *transfer, struct qed_piece *piece)
 	struct qed_conversion *copy = transfer->opaque;
 
 	switch ((enum qed_convert_kind)piece->value) {
-	case QED_COPY_NOTHING:
-		return 0;
 	case QED_COPY_DATA:
 		return do_data(copy, piece);
 	case QED_COPY_ZERO:

@@ -12,13 +12,11 @@
 
 #include <errno.h>
 
-#define MAP_MAX   (UINT64_C(1) << 30)	/* bytes that a look at a map covers */
 #define ZERO_MAX  (UINT64_C(1) << 26)	/* bytes that are zeroed at once, */
 #define SHARE_MAX (UINT64_C(1) << 28)	/* and shared */
-#define STEPS_MAX 1024u			/* before the job may be stopped */
 #define AHEAD_LEN (UINT64_C(1) << 24)	/* bytes of data to be asked for early */
 #define AHEAD_STEPS 64u			/* extents that are looked at for that, */
-#define AHEAD_MAX MAP_MAX		/* and bytes of disk */
+#define AHEAD_MAX QED_PLAN_LEN	/* and bytes of disk */
 #define BLOCK     4096u			/* hosts share space by such */
 
 enum span_kind {
@@ -38,7 +36,7 @@ static int map_at(const struct qed_conversion *copy,
 		  struct qed_map_extent *extent, struct qed_file **file)
 {
 	return qed_origin_map(&side->origin, pos,
-			      qed_min(copy->size - pos, MAP_MAX), extent, file);
+			      qed_min(copy->size - pos, QED_PLAN_LEN), extent, file);
 }
 
 static int look(struct qed_conversion *copy, struct qed_convert_side *side,
@@ -137,8 +135,7 @@ static bool is_same(const struct qed_conversion *copy, uint64_t pos)
 	if (!is_data(source) || !is_data(base))
 		return !is_data(source) && !is_data(base);
 	return source->file && base->file &&
-	       source->file->dev == base->file->dev &&
-	       source->file->ino == base->file->ino &&
+	       qed_file_is_same(source->file, base->file) &&
 	       file_off_at(source, pos) == file_off_at(base, pos);
 }
 
@@ -250,7 +247,7 @@ static int gather(struct qed_conversion *copy, struct qed_piece *piece)
 static int plan_images(struct qed_conversion *copy, struct qed_piece *piece,
 		       uint64_t *passed)
 {
-	for (unsigned i = 0; i < STEPS_MAX; i++) {
+	for (unsigned i = 0; i < QED_PLAN_STEPS; i++) {
 		enum span_kind kind;
 		uint64_t len, whole;
 		int ret;
@@ -276,8 +273,7 @@ static int plan_images(struct qed_conversion *copy, struct qed_piece *piece,
 		copy->pos += whole;
 		*passed += whole;
 	}
-	set_piece(copy, piece, QED_COPY_NOTHING, 0);
-	return 0;
+	return QED_PIECE_LATER;
 }
 
 /* The next piece of a stream is read here, as that has to be done in order. */

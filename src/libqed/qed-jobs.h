@@ -315,9 +315,10 @@ struct qed_difference {
 /*
  * Do two images have the same disk?  The shorter one counts as followed by
  * zeroes; in strict mode sizes have to be the same, and what is allocated where
- * too.  Reads only what is data in one of them, by several threads.  It blocks,
- * as qed_map().  `job` may be null; its progress is in bytes of disk.  0 with
- * the answer in *difference; -errno, with the place there; or -ECANCELED.
+ * too.  Reads only what is data in one of them and not in both from one place of
+ * one file, by several threads.  It blocks, as qed_map().  `job` may be null; its
+ * progress is in bytes of disk.  0 with the answer in *difference; -errno, with
+ * the place there; or -ECANCELED.
  */
 int qed_compare(struct qed_image *image1, struct qed_image *image2, bool strict,
 		const struct qed_job *job, struct qed_difference *difference);

@@ -66,8 +66,8 @@ static void note_result_locked(struct qed_transfer_state *state, int result,
 	state->stop = true;
 }
 
-/* Gets the next piece: false if there is none for this worker any more. */
-static bool next_piece(struct worker *worker)
+/* Asks for the next piece, if there may be one for this worker. */
+static int plan_piece(struct worker *worker)
 {
 	struct qed_transfer *transfer = worker->transfer;
 	struct qed_transfer_state *state = transfer->state;
@@ -90,8 +90,19 @@ static bool next_piece(struct worker *worker)
 	else if (ret < 0)
 		note_result_locked(state, ret, state->planned);
 	pthread_mutex_unlock(&state->lock);
-	state->over |= ret != 0;
+	state->over |= ret != 0 && ret != QED_PIECE_LATER;
 	pthread_mutex_unlock(&state->plan_lock);
+	return ret;
+}
+
+/* Gets the next piece: false if there is none for this worker any more. */
+static bool next_piece(struct worker *worker)
+{
+	int ret;
+
+	do
+		ret = plan_piece(worker);
+	while (ret == QED_PIECE_LATER);
 	return ret == 0;
 }
 

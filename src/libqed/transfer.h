@@ -14,6 +14,9 @@
 #define QED_PIECE_MAX   (UINT64_C(1) << 20)	/* bytes */
 #define QED_PIECE_BUFS  2u
 #define QED_WORKERS_MAX 8u
+/* What a plan looks at before it returns, so that the job can be stopped: */
+#define QED_PLAN_STEPS  1024u			/* extents, */
+#define QED_PLAN_LEN    (UINT64_C(1) << 30)	/* of so many bytes of disk each */
 
 struct qed_piece {
 	uint64_t number;		/* pieces planned before */
@@ -33,7 +36,8 @@ struct qed_transfer {
 					 * it */
 	const struct qed_job *job;	/* or null */
 	/*
-	 * Fills in the next piece.  0; QED_PIECE_NONE: there is none; or
+	 * Fills in the next piece.  0; QED_PIECE_NONE: there is none;
+	 * QED_PIECE_LATER: none was found yet, it is to be called again; or
 	 * -errno, which ends the job.  Counts in *passed the bytes of `total`
 	 * that it stepped over.  No other plan runs meanwhile; work does.
 	 */
@@ -53,7 +57,8 @@ struct qed_transfer {
 	struct qed_transfer_state *state;	/* transfer.c's */
 };
 
-#define QED_PIECE_NONE 1
+#define QED_PIECE_NONE  1
+#define QED_PIECE_LATER 2
 
 /*
  * Runs to the end: 0, what ended it before, -ECANCELED, or -ENOMEM or another

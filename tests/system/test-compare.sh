@@ -182,13 +182,26 @@ refused 3 'qedimg: bad.qed: cannot map disk offset 131072' a.qed above.qed
 refused 3 'qedimg: bad.qed: cannot map disk offset 131072' above.qed a.qed
 # Data that cannot be read: strace fails every read of that file.  LeakSanitizer does
 # not work under it.
-unreadable() {
+without_reads() {
 	status=0
 	ASAN_OPTIONS=${ASAN_OPTIONS-}${ASAN_OPTIONS:+:}detect_leaks=0 \
 		strace -f -qq -o trace -P "$PWD/broken.raw" \
 		-e trace=preadv2,preadv,pread64 \
 		-e inject=preadv2,preadv,pread64:error=EIO \
 		"$QEDIMG" compare "$@" >out 2>err || status=$?
+}
+
+# What both have from one place of one file is not read.
+shared() {
+	expected=$1
+	shift
+	without_reads "$@"
+	[ "$status" -eq "$expected" ] ||
+		fail "compare $*: status $status, not $expected: $(cat out err)"
+}
+
+unreadable() {
+	without_reads "$@"
 	[ "$status" -eq 4 ] || fail "compare $*: status $status: $(cat out err)"
 	[ ! -s out ] || fail "compare $*: prints $(cat out)"
 	grep -q '^qedimg: broken.raw: cannot read disk offset [0-9]*: Input/out.*; run it again' \
@@ -207,6 +220,23 @@ for over in over.qed above.qed; do
 	unreadable a.qed $over
 	unreadable $over a.qed
 done
+
+qemu-img create -q -f qed -b broken.raw -F raw other.qed
+for images in 'over.qed other.qed' 'above.qed other.qed' 'over.qed over.qed'; do
+	# shellcheck disable=SC2086 # two names
+	shared 0 $images
+	# shellcheck disable=SC2086
+	shared 0 -s $images
+done
+shared 0 -F raw over.qed broken.raw
+qemu_do other.qed qed 'write -P 0x5a 6M 512'
+# For the rest of the cluster QEMU has read what is below.
+shared 4 over.qed other.qed
+qemu_do over.qed qed 'write -P 0x5b 6M 64k'
+shared 1 over.qed other.qed
+grep -q 'Content mismatch at offset 6291456!' out || fail "shared: $(cat out)"
+# One file, but not one place.
+same 1 -f qed -F raw a.qed a.qed
 
 mkfifo in from
 qemu-io -f qed b.qed <in >from 2>&1 &

@@ -20,14 +20,17 @@
 #define LEN    UINT64_C(1000)
 #define NONE   UINT64_MAX
 
-/* A job over PIECES pieces, every other one preceded by LEN bytes to step over. */
+/*
+ * A job over PIECES pieces, every other one preceded by LEN bytes to step over, half of
+ * them in a call of their own.
+ */
 struct test {
 	struct qed_transfer transfer;
 	struct qed_job job;
 	uint64_t next;
 	uint64_t plan_fails_at, work_ends_at[2], cancel_at;
 	int ends[2];
-	bool in_turn, hold;
+	bool in_turn, hold, later;
 	pthread_barrier_t all_here;
 	_Atomic unsigned planning, working, most_working, worked;
 	_Atomic uint64_t turn;		/* pieces that have had theirs */
@@ -47,8 +50,13 @@ static int plan(struct qed_transfer *transfer, struct qed_piece *piece,
 		return -EUCLEAN;
 	if (test->next == PIECES)
 		return QED_PIECE_NONE;
-	if (test->next % 2)
+	if (test->next % 2 && !test->later) {
 		*passed = LEN;
+		test->later = test->next % 4 == 1;
+		if (test->later)
+			return QED_PIECE_LATER;
+	}
+	test->later = false;
 	piece->disk_off = test->next++ * LEN;
 	piece->len = LEN;
 	piece->value = ~piece->disk_off;
