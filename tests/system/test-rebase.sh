@@ -199,7 +199,7 @@ qemu-img create -q -f qed want.qed 200M
 
 # ---- large and sparse ----
 
-for image in low1 low2 big; do
+for image in low1 low2 big empty; do
 	qemu-img create -q -f qed $image.qed 64T
 done
 qemu_do low1.qed qed 'write -P 3 40T 1M' 'write -P 6 1T 64k'
@@ -207,11 +207,16 @@ qemu_do low2.qed qed 'write -P 4 70368744177152 512' 'write -P 6 1T 64k'
 for backing in low1 low2; do
 	limited 300 "$QEDIMG" rebase -b $backing.qed -F qed big.qed ||
 		fail "rebase of a sparse image of 64 TiB"
+	"$QEDIMG" compare -q big.qed empty.qed || fail "64 TiB are not zero"
 done
 limited 300 "$QEDIMG" rebase -b '' big.qed || fail "flattening 64 TiB"
 image_clean big.qed
-qemu-img create -q -f qed empty.qed 64T
-"$QEDIMG" compare -q big.qed empty.qed || fail "64 TiB are not zero"
+"$QEDIMG" compare -q big.qed empty.qed || fail "64 TiB are not zero, flat"
+# What is below is far away as well.
+qemu_do low2.qed qed 'read -q -P 4 70368744177152 512'
+qemu-img create -q -f qed -b low2.qed -F qed big.qed
+limited 300 "$QEDIMG" rebase -b '' big.qed || fail "flattening 64 TiB"
+"$QEDIMG" compare -q big.qed low2.qed || fail "64 TiB are not the same"
 
 # ---- names ----
 
