@@ -107,3 +107,55 @@ int qed_check_repair(struct qed_layer *layer, struct qed_check_result *result)
 			      layer->source.file->path, strerror(-ret));
 	return ret;
 }
+
+/* --- before a job ----------------------------------------------------------------- */
+
+static int count(struct qed_scan *scan, const struct qed_fault *fault,
+		 uint64_t *entry)
+{
+	uint64_t *faults = scan->opaque;
+
+	(void)fault;
+	(void)entry;
+	++*faults;
+	return 0;
+}
+
+static int complain_unread(const struct qed_scan *scan, int err)
+{
+	if (err == -ECANCELED) {
+		qed_log_write(&scan->layer->log, QED_LOG_ERROR,
+			      "%s: %s; nothing was changed, run it again",
+			      scan->layer->source.file->path, strerror(-err));
+		return err;
+	}
+	qed_log_write(&scan->layer->log, QED_LOG_ERROR,
+		      "%s: cannot read its tables at file offset %" PRIu64
+		      ": %s; nothing was changed", scan->layer->source.file->path,
+		      scan->failed_off, strerror(-err));
+	return err;
+}
+
+int qed_check_sound(struct qed_layer *layer, const struct qed_job *job)
+{
+	uint64_t faults = 0;
+	struct qed_scan scan = {
+		.layer = layer,
+		.end = atomic_load(&layer->end),
+		.job = job,
+		.fault = count,
+		.opaque = &faults,
+	};
+	int ret = qed_scan_run(&scan);
+
+	qed_scan_fini(&scan);
+	if (ret < 0)
+		return complain_unread(&scan, ret);
+	if (!faults)
+		return 0;
+	qed_log_write(&layer->log, QED_LOG_ERROR,
+		      "%s: damaged: %" PRIu64 " entries of its tables are wrong; "
+		      "nothing was changed, mend it first with "
+		      "'qedimg check -r all'", layer->source.file->path, faults);
+	return -EUCLEAN;
+}

@@ -214,6 +214,13 @@ int qed_image_finish(struct qed_image *image,
 	return ret;
 }
 
+int qed_image_require_sound(struct qed_image *image, const struct qed_job *job)
+{
+	if (image->top->header.features & QED_FEATURE_NEED_CHECK)
+		return 0;
+	return qed_check_sound(image->top, job);
+}
+
 int qed_image_open_engine(const char *path,
 			  const struct qed_open_options *options,
 			  struct qed_engine *engine, struct qed_image **out)

@@ -44,6 +44,13 @@ int qed_image_begin(const char *path, const struct qed_open_options *options,
 int qed_image_finish(struct qed_image *image,
 		     const struct qed_open_options *options);
 
+/*
+ * For a job that makes the top image's file grow, after the first half or with
+ * nothing dirty: as qed_check_sound(), but one that carries NEED_CHECK is passed,
+ * since the second half checks and repairs it.
+ */
+int qed_image_require_sound(struct qed_image *image, const struct qed_job *job);
+
 /* Frees the handle, its engine and locks, and writes nothing any more. */
 void qed_image_discard(struct qed_image *image);
 

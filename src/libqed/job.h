@@ -6,6 +6,7 @@
 #include "qed.h"
 
 #include <errno.h>
+#include <stddef.h>
 
 /*
  * A step of a job, null for none, is over and everything is consistent: 0, or
@@ -19,6 +20,16 @@ static inline int qed_job_step(const struct qed_job *job, uint64_t done,
 	return job && job->cancelled && job->cancelled(job->opaque) ?
 		       -ECANCELED :
 		       0;
+}
+
+/*
+ * For a part of a job whose progress would be in other bytes: it can be cancelled
+ * alone.  `job` may be null.
+ */
+static inline struct qed_job qed_job_quiet(const struct qed_job *job)
+{
+	return (struct qed_job){ .cancelled = job ? job->cancelled : NULL,
+				 .opaque = job ? job->opaque : NULL };
 }
 
 #endif

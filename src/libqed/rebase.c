@@ -10,6 +10,7 @@
 
 #include "backing.h"
 #include "differ.h"
+#include "job.h"
 #include "lock.h"
 #include "rebase.h"
 
@@ -219,9 +220,12 @@ static int rename_backing(const struct rebase *r)
 
 static int rebase_open(struct rebase *r)
 {
+	const struct qed_job quiet = qed_job_quiet(r->options->job);
 	struct qed_layer *top = r->old->top;
 	int ret = qed_backing_check(top, r->options->backing);
 
+	if (ret == 0)
+		ret = qed_image_require_sound(r->old, &quiet);
 	if (ret < 0)
 		return ret;
 	ret = qed_differ_copy(r->old, r->new, r->options->job);

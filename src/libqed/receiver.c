@@ -8,6 +8,7 @@
 #include "config.h"
 
 #include "blame.h"
+#include "job.h"
 #include "lock.h"
 #include "receiver.h"
 #include "resize.h"
@@ -79,18 +80,11 @@ static int open_raw(struct qed_receiver *receiver,
 	return ret;
 }
 
-/*
- * What makes it larger asks whether the job is cancelled, but its progress
- * would be in other bytes than the job's.
- */
 static int finish_image(struct qed_image *image,
 			const struct qed_open_options *open,
 			const struct qed_receiver_options *o)
 {
-	const struct qed_job quiet = {
-		.cancelled = o->job ? o->job->cancelled : NULL,
-		.opaque = o->job ? o->job->opaque : NULL,
-	};
+	const struct qed_job quiet = qed_job_quiet(o->job);
 	const struct qed_resize_options resize = { .size = o->size,
 						   .log = *o->log,
 						   .job = &quiet };
@@ -102,6 +96,7 @@ static int open_qed(struct qed_receiver *receiver,
 		    const struct qed_receiver_options *o,
 		    struct qed_engine *engine)
 {
+	const struct qed_job quiet = qed_job_quiet(o->job);
 	struct qed_open_options open;
 	struct qed_engine *share;
 	struct qed_image *image;
@@ -117,6 +112,8 @@ static int open_qed(struct qed_receiver *receiver,
 	if (ret < 0)
 		return ret;
 	ret = check_same(o, image->top->source.file);
+	if (ret == 0)
+		ret = qed_image_require_sound(image, &quiet);
 	if (ret < 0) {
 		qed_image_discard(image);
 		return ret;

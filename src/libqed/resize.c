@@ -31,6 +31,8 @@ struct resize {
 	struct qed_image *image;
 	const char *path;
 	uint64_t old, now;		/* bytes of disk */
+	bool sound;			/* its tables were found so */
+	bool refused;			/* they were not; nothing was changed */
 	bool cleared;			/* the new part shows zeroes */
 	bool disposable;		/* a file that goes if this fails */
 };
@@ -139,6 +141,19 @@ static int clear_extent(struct resize *r, const struct qed_map_extent *extent,
 	return qed_zero_sync(r->image, start, *end - start);
 }
 
+/* Once, before the file may grow; a new image cannot be damaged. */
+static int require_sound(struct resize *r)
+{
+	const struct qed_job quiet = qed_job_quiet(r->options->job);
+	int ret = 0;
+
+	if (!r->sound && !r->disposable)
+		ret = qed_image_require_sound(r->image, &quiet);
+	r->sound = ret == 0;
+	r->refused = ret < 0;
+	return ret;
+}
+
 static int clear_new_part(struct resize *r)
 {
 	uint64_t off = r->old, end;
@@ -152,8 +167,12 @@ static int clear_new_part(struct resize *r)
 		if (ret < 0)
 			break;
 		end = off + extent.len;
-		if (extent.kind == QED_MAP_DATA)
+		if (extent.kind == QED_MAP_DATA) {
+			ret = require_sound(r);
+			if (ret < 0)
+				return ret;
 			ret = clear_extent(r, &extent, off, &end);
+		}
 		if (ret < 0)
 			break;
 		off = end;
@@ -263,7 +282,7 @@ static int grow_open(struct resize *r)
 	r->cleared = true;
 	if (ret == 0)
 		ret = preallocate(r);
-	if (ret < 0 && !r->disposable)
+	if (ret < 0 && !r->disposable && !r->refused)
 		undo(r);
 	if (ret == 0)
 		ret = set_size(r);
@@ -321,6 +340,8 @@ static int resize(struct resize *r, struct qed_engine *engine)
 	if (ret < 0)
 		return ret;
 	ret = choose_size(r);
+	if (ret == 0 && r->now > r->old && r->options->preallocation)
+		ret = require_sound(r);
 	if (ret == 0 && r->now > r->old)
 		return grow(r);
 	if (ret == 0 && r->options->flags & QED_RESIZE_SHRINK)

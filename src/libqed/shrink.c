@@ -73,26 +73,23 @@ static bool on_cancelled(void *opaque)
 	       s->job->cancelled(s->job->opaque);
 }
 
-/* Reads all tables; with QED_CHECK_LEAKS also gives back what no entry names. */
-static int check(struct shrink *s, uint32_t flags,
-		 struct qed_check_report *report)
+/* What no entry names any more. */
+static int give_back(struct shrink *s)
 {
 	const struct qed_check_options options = {
-		.flags = flags,
+		.flags = QED_CHECK_LEAKS,
 		.log = s->layer->log,
 		.job = &s->passes,
 	};
-	int ret = qed_check_layer(s->layer, &options, report);
+	struct qed_check_report report;
+	int ret = qed_check_layer(s->layer, &options, &report);
 
 	/* The check has said what. */
-	return ret == 0 && report->check_errors ? -EIO : ret;
+	return ret == 0 && report.check_errors ? -EIO : ret;
 }
 
 static int require_sound(struct shrink *s)
 {
-	struct qed_check_report report;
-	int ret;
-
 	if (s->layer->header.compat_features) {
 		qed_log_write(&s->layer->log, QED_LOG_ERROR,
 			      "%s: cannot shrink: compat_features bits %#" PRIx64
@@ -101,15 +98,7 @@ static int require_sound(struct shrink *s)
 			      s->file->path, s->layer->header.compat_features);
 		return -ENOTSUP;
 	}
-	ret = check(s, 0, &report);
-	if (ret < 0 || !report.corruptions)
-		return ret;
-	qed_log_write(&s->layer->log, QED_LOG_ERROR,
-		      "%s: cannot shrink a damaged image: %" PRIu64
-		      " table entries are wrong; mend it first "
-		      "(qedimg check -r all)",
-		      s->file->path, report.corruptions);
-	return -EUCLEAN;
+	return qed_check_sound(s->layer, &s->passes);
 }
 
 /* Clears what is set among `n` entries in memory, and in the file. */
@@ -218,7 +207,6 @@ static int set_size(struct shrink *s)
 
 static int run(struct shrink *s)
 {
-	struct qed_check_report report;
 	int ret = require_sound(s);
 
 	if (ret == 0)
@@ -226,7 +214,7 @@ static int run(struct shrink *s)
 	if (ret == 0)
 		ret = set_size(s);
 	s->second = true;
-	return ret < 0 ? ret : check(s, QED_CHECK_LEAKS, &report);
+	return ret < 0 ? ret : give_back(s);
 }
 
 int qed_shrink(struct qed_layer *layer, uint64_t size, const struct qed_job *job)

@@ -3,6 +3,7 @@
 #include "config.h"
 
 #include "create.h"
+#include "job.h"
 #include "sync.h"
 #include "target.h"
 
@@ -163,6 +164,7 @@ static int check_image(const struct qed_target *target, uint64_t size)
 static int open_image(struct qed_target *target, uint64_t size,
 		      struct qed_engine *engine)
 {
+	const struct qed_job quiet = qed_job_quiet(target->options->job);
 	struct qed_image *image;
 	struct qed_open_options open;
 	int ret;
@@ -176,6 +178,8 @@ static int open_image(struct qed_target *target, uint64_t size,
 	target->image = image;
 	target->limit = qed_round_up(image->top->size, QED_SECTOR);
 	ret = check_image(target, size);
+	if (ret == 0)
+		ret = qed_image_require_sound(image, &quiet);
 	if (ret == 0)
 		ret = qed_image_finish(image, &open);
 	if (ret < 0) {
