@@ -2,6 +2,7 @@
 
 bin_PROGRAMS += %D%/qedfs
 %C%_qedfs_SOURCES = \
+	src/prologue.h \
 	%D%/disk.c \
 	%D%/disk.h \
 	%D%/features.c \

@@ -5,6 +5,7 @@
 #include "disk.h"
 #include "log.h"
 #include "options.h"
+#include "prologue.h"
 #include "session.h"
 #include "signals.h"
 #include "start.h"
@@ -125,8 +126,11 @@ int main(int argc, char **argv)
 {
 	struct qedfs_options options;
 	struct qedfs_start start;
-	int status = qedfs_options_parse(&options, argc, argv);
+	int status;
 
+	if (!begin_program())
+		return 1;
+	status = qedfs_options_parse(&options, argc, argv);
 	if (status < 0) {
 		if (options.debug)
 			qedfs_log_verbose();

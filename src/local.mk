@@ -176,6 +176,7 @@ if HAVE_JSON_C
 bin_PROGRAMS += %D%/qedimg/qedimg
 endif
 %C%_qedimg_qedimg_SOURCES = \
+	%D%/prologue.h \
 	%D%/qedimg/check.c \
 	%D%/qedimg/commit.c \
 	%D%/qedimg/common.c \

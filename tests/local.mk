@@ -205,6 +205,7 @@ short_system_tests = \
 	%D%/system/test-create.sh \
 	%D%/system/test-dd.sh \
 	%D%/system/test-damaged.sh \
+	%D%/system/test-descriptors.sh \
 	%D%/system/test-direct.sh \
 	%D%/system/test-discard.sh \
 	%D%/system/test-failure.sh \

@@ -41,7 +41,7 @@ static int open_again(const struct qed_file *file)
 	char path[32];
 
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", file->fd);
-	return open(path, O_RDWR | O_DIRECT | O_CLOEXEC);
+	return qed_keep_off_std(open(path, O_RDWR | O_DIRECT | O_CLOEXEC));
 }
 
 void qed_direct_open(struct qed_direct *direct, struct qed_file *file)

@@ -65,8 +65,9 @@ static int open_fd(struct qed_file *file)
 	int ret;
 
 	/* O_NONBLOCK: opening a FIFO by mistake must not hang. */
-	file->fd = open(file->path, (file->writable ? O_RDWR : O_RDONLY) |
-					    O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
+	file->fd = qed_keep_off_std(open(file->path,
+				     (file->writable ? O_RDWR : O_RDONLY) |
+					     O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
 	if (file->fd >= 0)
 		return 0;
 	ret = -errno;
@@ -107,14 +108,14 @@ static int make_file(const char *path, int fd, bool writable,
 			close(fd);
 		return ret;
 	}
-	f->fd = fd;
+	f->fd = qed_keep_off_std(fd);
 	pthread_mutex_init(&f->part_lock, NULL);
 	f->engine = engine;
 	f->log = *log;
 	f->writable = writable;
 	f->path = strdup(path);
 	if (f->path)
-		ret = fd < 0 ? open_fd(f) : 0;
+		ret = fd < 0 ? open_fd(f) : f->fd < 0 ? -EMFILE : 0;
 	if (ret == 0)
 		ret = learn_kind(f);
 	if (ret < 0) {

@@ -1,14 +1,16 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* Logging, scatter lists and wait lists; util.h states the contracts. */
+/* Logging, descriptors, scatter lists and wait lists; util.h states the contracts. */
 #include "config.h"
 
 #include "util.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /* Nearly every message fits; one with long paths in it is allocated. */
 #define LOG_LINE 512
@@ -47,6 +49,17 @@ void qed_log_write(const struct qed_log *log, enum qed_log_level level,
 	make_one_line(text);
 	log->write(log->opaque, level, text);
 	free(longer);
+}
+
+int qed_keep_off_std(int fd)
+{
+	int high;
+
+	if (fd > STDERR_FILENO || fd < 0)
+		return fd;
+	high = fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1);
+	close(fd);
+	return high;
 }
 
 void qed_refusev(const struct qed_log *log, const char *path, int err,

@@ -46,6 +46,13 @@ void qed_log_write(const struct qed_log *log, enum qed_log_level level,
 	__attribute__((format(printf, 3, 4)));
 
 /*
+ * A descriptor, or -1 with errno, that was just opened: not in the place of a
+ * standard one that is closed, as messages would be written into the file.  It may
+ * be another number; -1 with errno, and closed, if there is none.
+ */
+int qed_keep_off_std(int fd);
+
+/*
  * An error that is about a file: logs "PATH: message".  `err`, -errno, says it
  * where there is no memory for more.
  */

@@ -2,6 +2,7 @@
 /* qedimg: makes and inspects QED images.  Finds the subcommand and runs it. */
 #include "config.h"
 
+#include "prologue.h"
 #include "qedimg.h"
 
 #include <errno.h>
@@ -122,6 +123,10 @@ int main(int argc, char **argv)
 {
 	int status;
 
+	if (!begin_program())
+		return 1;
+	/* Who asks for a line of progress does not know how far a command is. */
+	signal(SIGUSR1, SIG_IGN);
 	setlocale(LC_CTYPE, "");
 	status = argc > 0 ? run(argc - 1, argv + 1) : 1;
 	/* What the user was to read must have got there. */
