@@ -328,14 +328,15 @@ static int check_behind(const struct check_request *request, int status)
 {
 	struct qed_image *image;
 	char *file, *next;
+	int ret;
 
 	if (open_unwarned(request, request->file, 0, &image) < 0)
 		return EXIT_FAILED;
 	qed_image_close(image);
 	for (file = next_layer(request, request->file); file; file = next) {
 		begin_layer(request, file, false);
-		check_file(request, file, &status);
-		next = next_layer(request, file);
+		ret = check_file(request, file, &status);
+		next = ret == -ECANCELED ? NULL : next_layer(request, file);
 		free(file);
 	}
 	return status;

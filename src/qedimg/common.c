@@ -31,7 +31,8 @@ int qedimg_common_option(struct qedimg_common *common, int c)
 		common->format = optarg;
 		return 0;
 	case 'p':
-		common->progress = QEDIMG_PROGRESS_BAR;
+		if (common->progress == QEDIMG_PROGRESS_NONE)
+			common->progress = QEDIMG_PROGRESS_BAR;
 		return 0;
 	case 'q':
 		common->quiet = true;

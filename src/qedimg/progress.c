@@ -10,10 +10,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <time.h>
 #include <unistd.h>
 
-#define BAR_WIDTH 30
+#define BAR_WIDTH   30
+#define USUAL_WIDTH 80
+#define FACTS_TEXT  (4 * QEDIMG_SIZE_TEXT)
 
 /* Set by signal handlers. */
 static volatile sig_atomic_t stop, line_wanted;
@@ -24,7 +27,7 @@ static struct progress {
 	double shown;			/* seconds from the start, < 0: never */
 	uint64_t done, total;
 	bool drawn;			/* there is a bar on the terminal */
-	struct sigaction old_int, old_term, old_usr1;
+	struct sigaction old_int, old_hup, old_term, old_usr1;
 } state;
 
 /* The second of them, whichever it is, ends the program once this returns. */
@@ -72,21 +75,23 @@ static double time_left(double elapsed)
 	return speed > 0 ? (double)(state.total - state.done) / speed : -1;
 }
 
-static void put_facts(double elapsed)
+static void format_facts(char text[FACTS_TEXT], double elapsed)
 {
 	char done[QEDIMG_SIZE_TEXT], total[QEDIMG_SIZE_TEXT];
 	char speed[QEDIMG_SIZE_TEXT];
 	double left = time_left(elapsed);
+	int n = snprintf(text, FACTS_TEXT, "%5.1f%%", percent());
 
+	if (!state.total)
+		return;
 	qedimg_format_size(state.done, done);
 	qedimg_format_size(state.total, total);
 	qedimg_format_size((uint64_t)rate(elapsed), speed);
-	fprintf(stderr, "%5.1f%%", percent());
-	if (!state.total)
-		return;
-	fprintf(stderr, "  %s of %s  %s/s", done, total, speed);
-	if (left >= 0)
-		fprintf(stderr, "  %.0f s left", left);
+	n += snprintf(text + n, FACTS_TEXT - (size_t)n, "  %s of %s  %s/s", done,
+		      total, speed);
+	if (left >= 0 && n < FACTS_TEXT)
+		snprintf(text + n, FACTS_TEXT - (size_t)n, "  %.0f s left",
+			 left);
 }
 
 static void clear_bar(void)
@@ -96,15 +101,33 @@ static void clear_bar(void)
 	state.drawn = false;
 }
 
+static int terminal_width(void)
+{
+	struct winsize size;
+
+	if (ioctl(STDERR_FILENO, TIOCGWINSZ, &size) < 0 || !size.ws_col)
+		return USUAL_WIDTH;
+	return size.ws_col;
+}
+
+/* A line that the terminal would break could not be taken away again. */
 static void draw_bar(double elapsed)
 {
-	int full = (int)(percent() / 100 * BAR_WIDTH);
+	char facts[FACTS_TEXT];
+	int room = terminal_width() - 1, width, full;
 
-	fputs("\r\033[K[", stderr);
-	for (int i = 0; i < BAR_WIDTH; i++)
+	format_facts(facts, elapsed);
+	width = room - (int)strlen(facts) - (int)strlen("[] ");
+	width = width < BAR_WIDTH ? width : BAR_WIDTH;
+	full = (int)(percent() / 100 * width);
+	fputs("\r\033[K", stderr);
+	if (width > 0)
+		fputc('[', stderr);
+	for (int i = 0; i < width; i++)
 		fputc(i < full ? '#' : '.', stderr);
-	fputs("] ", stderr);
-	put_facts(elapsed);
+	if (width > 0)
+		fputs("] ", stderr);
+	fprintf(stderr, "%.*s", room, facts);
 	state.drawn = true;
 }
 
@@ -124,13 +147,15 @@ static void put_json(double elapsed)
 
 static void put_line(double elapsed)
 {
+	char facts[FACTS_TEXT];
+
 	clear_bar();
 	if (state.form == QEDIMG_PROGRESS_JSON) {
 		put_json(elapsed);
 		return;
 	}
-	put_facts(elapsed);
-	fputc('\n', stderr);
+	format_facts(facts, elapsed);
+	fprintf(stderr, "%s\n", facts);
 }
 
 static void show(double elapsed)
@@ -187,6 +212,10 @@ const struct qed_job *qedimg_progress_start(enum qedimg_progress_form form)
 	stop = line_wanted = 0;
 	clock_gettime(CLOCK_MONOTONIC, &state.start);
 	sigaction(SIGINT, &act, &state.old_int);
+	/* nohup(1) has it ignored. */
+	sigaction(SIGHUP, NULL, &state.old_hup);
+	if (state.old_hup.sa_handler != SIG_IGN)
+		sigaction(SIGHUP, &act, NULL);
 	sigaction(SIGTERM, &act, &state.old_term);
 	act.sa_handler = on_usr1;
 	act.sa_flags = SA_RESTART;
@@ -201,6 +230,7 @@ void qedimg_progress_end(void)
 	clear_bar();
 	fflush(stderr);
 	sigaction(SIGINT, &state.old_int, NULL);
+	sigaction(SIGHUP, &state.old_hup, NULL);
 	sigaction(SIGTERM, &state.old_term, NULL);
 	sigaction(SIGUSR1, &state.old_usr1, NULL);
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * How a job's progress is shown, and how it is stopped: one for each run of a
- * command that takes long.  SIGUSR1 prints one line, SIGINT and SIGTERM make
- * the job end in order; a second one of these ends the program at once.
+ * command that takes long.  SIGUSR1 prints one line; SIGINT, SIGHUP and SIGTERM
+ * make the job end in order; a second one of these ends the program at once.
  */
 #ifndef QEDIMG_PROGRESS_H
 #define QEDIMG_PROGRESS_H

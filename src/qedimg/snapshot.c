@@ -68,8 +68,14 @@ static int check_values(const struct snapshot_request *request)
 
 static int snapshot(const struct snapshot_request *request)
 {
-	if (qed_image_snapshot(request->image, request->overlay, request->flags,
-			       &qedimg_log) < 0)
+	int ret;
+
+	/* A moment later it is complete: it is not stopped half-way. */
+	qedimg_progress_start(QEDIMG_PROGRESS_NONE);
+	ret = qed_image_snapshot(request->image, request->overlay,
+				 request->flags, &qedimg_log);
+	qedimg_progress_end();
+	if (ret < 0)
 		return 1;
 	if (request->common.quiet)
 		return 0;

@@ -168,7 +168,7 @@ find_handlers() {
 stops() {
 	stopped=1
 	[ "$1" != compare ] || stopped=2
-	for signal in $(few INT TERM); do
+	for signal in $(few INT TERM HUP); do
 		signalled $stopped "SIG$signal" "$signal" "$last" "$@"
 		grep -qiE 'stopped|canceled' ../err ||
 			fail "$words: SIG$signal: $(cat ../err)"
@@ -192,6 +192,45 @@ stops() {
 	run 0 'again after two' "$QEDIMG" "$@"
 	completed
 }
+
+# ---- how fast, and how long it will take ----
+
+# Twenty pieces of a MiB, and each read takes a tenth of a second.
+words='convert of a slow disk'
+fresh
+head -c 20M /dev/urandom >../slow.raw
+slowly() {
+	strace -f -qq -o ../trace -e trace=preadv2,preadv,pread64 \
+		-e inject=preadv2,preadv,pread64:delay_enter=100000 \
+		"$QEDIMG" convert -m 4 -f raw ../slow.raw new.raw "$@"
+}
+ASAN_OPTIONS=${ASAN_OPTIONS-}:detect_leaks=0
+run 0 JSON slowly --progress=json
+jq -es 'def about(x): . > x * 0.98 - 0.1 and . < x * 1.02 + 0.1;
+	map(select(.done > 0)) | length > 0 and all(. as $o |
+		$o.seconds > 0 and
+		($o.seconds | about($o.done / $o."bytes-per-second")) and
+		($o."seconds-left" |
+			about(($o.total - $o.done) / $o."bytes-per-second"))) and
+	(map(."seconds-left") | .[-1] == 0) and
+	any(.done < .total and ."seconds-left" > 0)' ../err >../seen ||
+	fail "$words: $(cat ../err)"
+run 0 'JSON, -p' slowly --progress=json -p
+jq -es 'length > 1' ../err >../seen || fail "$words: -p after JSON: $(cat ../err)"
+# The bar fits what there is; 30 columns have no room for all of the words.
+for columns in 30 60 80 200; do
+	run 0 "bar of $columns columns" script -qec "stty cols $columns
+		strace -f -qq -o ../trace -e trace=preadv2,preadv,pread64 \
+		-e inject=preadv2,preadv,pread64:delay_enter=100000 \
+		'$QEDIMG' convert -m 4 -p -f raw ../slow.raw new.raw" /dev/null
+	tr '\r' '\n' <../out | sed "s/$(printf '\033')\[K//g" >../bars
+	longest=$(awk '{ if (length() > n) n = length() } END { print n }' ../bars)
+	[ "$longest" -lt $columns ] ||
+		fail "$words: a bar of $longest in $columns columns"
+	[ $columns -lt 60 ] ||
+		grep -qE "^\[#+\.*\]  *$facts  $amount/s  [0-9]+ s left\$" ../bars ||
+		fail "$words: bar in $columns columns: $(cat ../bars)"
+done
 
 while read -r words; do
 	case $words in
@@ -231,3 +270,53 @@ rebase -b other.raw -F raw top.qed
 resize --preallocation=full top.qed +4M
 resize --shrink top.qed 1M
 END
+
+# ---- several files, one after the other ----
+
+words='check --backing-chain over.qed'
+qemu-img create -q -f qed -b top.qed -F qed ../over.qed 4M
+files="$files over.qed"
+# shellcheck disable=SC2086 # words
+set -- $words
+find_handlers "$@"
+second=$(grep '^rt_sigaction' ../trace | grep -n '^[^,]*SIGUSR1, {sa_handler=0x' |
+	sed -n '2s/:.*//p')
+for form in human json; do
+	signalled 1 "SIGINT, $form" INT "$second" "$@" --output=$form
+	grep -q 'top.qed: .*anceled' ../err || fail "$words: $(cat ../err)"
+	grep -q top.qed ../out || fail "$words: $(cat ../out)"
+	! grep -q mid.qed ../out || fail "$words goes on: $(cat ../out)"
+	[ $form = human ] || jq -e 'length == 2' ../out >../seen ||
+		fail "$words: $(cat ../out)"
+done
+
+# ---- those that do not take long ----
+
+# during SYSCALLS SIGNAL ARG…: it comes with the first of these, and is too late
+during() {
+	inject=$1
+	signal=$2
+	shift 2
+	words=$*
+	run 0 "SIG$signal in $inject" \
+		env "ASAN_OPTIONS=${ASAN_OPTIONS-}:detect_leaks=0" \
+		strace -qq -f -o ../trace -e "trace=$inject" \
+		-e "inject=$inject:signal=$signal:when=1" "$QEDIMG" "$@"
+	grep -q "SIG$signal" ../trace || fail "$words: no SIG$signal was sent"
+	[ -z "$(find . -name '.qed-*')" ] || fail "$words: a file is left"
+}
+
+for signal in INT TERM HUP USR1; do
+	for option in --absolute --force; do
+		fresh
+		echo old >new.qed
+		[ $option = --force ] || rm new.qed
+		during linkat "$signal" snapshot -q $option top.qed new.qed
+		is_flat qed new.qed
+	done
+done
+fresh
+run 0 'to be undone' "$QEDIMG" check -q -r all bad.qed
+during ftruncate,unlink USR1 check --undo bad.qed
+[ ! -e bad.qed.check-undo ] || fail "$words: the undo file is left"
+run 2 'undone' "$QEDIMG" check -q bad.qed
