@@ -259,6 +259,12 @@ static bool is_new(const struct creation *c, const char *path)
 	return same;
 }
 
+/* Or else the backing file says what it is. */
+static bool has_size(const struct qed_create_options *options)
+{
+	return options->virtual_size || options->flags & QED_CREATE_SIZED;
+}
+
 /* What is asked of a backing file that is not to be opened. */
 static int refuse_unopened(const struct creation *c)
 {
@@ -266,7 +272,7 @@ static int refuse_unopened(const struct creation *c)
 	char *path;
 	bool same;
 
-	if (!c->options->virtual_size)
+	if (!has_size(c->options))
 		return refuse(c, c->path, -EINVAL,
 			      "the size is missing: a backing file that is not "
 			      "opened cannot give it");
@@ -308,7 +314,7 @@ static int complete_header(struct creation *c, uint64_t size)
 	const struct qed_create_options *options = c->options;
 	char message[QED_MESSAGE_MAX];
 
-	if (options->virtual_size)
+	if (has_size(options))
 		size = options->virtual_size;
 	if (size > UINT64_MAX - (QED_SECTOR - 1))
 		return refuse(c, c->path, -EINVAL,

@@ -373,10 +373,12 @@ enum qed_preallocation {
 					 * be there; virtual_size is required, and
 					 * whether that file is based on the one
 					 * that is replaced is not seen */
+#define QED_CREATE_SIZED    0x4u	/* virtual_size counts also if it is 0 */
 
 struct qed_create_options {
 	uint64_t virtual_size;		/* bytes; rounded up to 512; 0 with a
-					 * backing file: take its size */
+					 * backing file: take its size, unless
+					 * QED_CREATE_SIZED is there */
 	uint32_t cluster_size;		/* bytes; 0: default */
 	uint32_t table_size;		/* clusters; 0: default */
 	const char *backing;		/* stored as given, or null; relative

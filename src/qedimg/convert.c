@@ -253,6 +253,9 @@ static int run_request(int argc, char **argv, struct convert_request *request)
 		return qedimg_usage_error(&qedimg_convert);
 	if (request->common.help)
 		return qedimg_help(&qedimg_convert);
+	for (char **list = request->lists; *list; list++)
+		if (qedimg_image_options_help(*list))
+			return 0;
 	if (check_values(request) < 0)
 		return qedimg_usage_error(&qedimg_convert);
 	return convert(request);

@@ -13,14 +13,16 @@
 #include <string.h>
 
 /*
- * What the user asked for.  Zero and null: not given; a zero that the user
- * wrote is refused, the library would take it for "choose yourself".
+ * What the user asked for.  Zero and null: not given, apart from the size; another
+ * zero that the user wrote is refused, the library would take it for "choose
+ * yourself".
  */
 struct create_request {
 	const char *file;
 	const char *backing;
 	const char *backing_format;
 	uint64_t size;
+	bool sized;			/* that is given */
 	uint64_t cluster_size;
 	uint64_t table_size;
 	const char *preallocation;
@@ -54,13 +56,31 @@ static const struct create_option create_options[] = {
 
 #define NOPTIONS (sizeof(create_options) / sizeof(create_options[0]))
 
-static int print_options(void)
+/* Those of what takes its size from another image are fewer. */
+static bool is_of_new_image(const struct create_option *option)
+{
+	return option->field == offsetof(struct create_request, size) ||
+	       option->field == offsetof(struct create_request, preallocation);
+}
+
+static int print_options(bool all)
 {
 	puts("Options for -o:");
 	for (size_t i = 0; i < NOPTIONS; i++)
-		printf("  %-14s %s\n", create_options[i].name,
-		       create_options[i].help);
+		if (all || !is_of_new_image(&create_options[i]))
+			printf("  %-14s %s\n", create_options[i].name,
+			       create_options[i].help);
 	return 0;
+}
+
+static bool is_help(const char *list)
+{
+	return strcmp(list, "help") == 0 || strcmp(list, "?") == 0;
+}
+
+bool qedimg_image_options_help(const char *list)
+{
+	return is_help(list) && print_options(false) == 0;
 }
 
 /* Reads the value of `name`: 0, or -EINVAL and a message. */
@@ -75,7 +95,7 @@ static int read_number(const char *file, const char *name, const char *text,
 			     name, text);
 	else if (err < 0 || *value > max)
 		qedimg_error(file, "%s '%s' is too large", name, text);
-	else if (*value == 0)
+	else if (*value == 0 && strcmp(name, "size") != 0)
 		qedimg_error(file, "%s must be greater than zero", name);
 	else
 		return 0;
@@ -101,6 +121,7 @@ static int set_option(struct create_request *request, const char *name,
 			     name);
 		return -EINVAL;
 	}
+	request->sized |= strcmp(name, "size") == 0;
 	field = (char *)request + option->field;
 	if (option->max)
 		return read_number(request->file, name, value, option->max,
@@ -158,7 +179,7 @@ int qedimg_read_image_options(const char *file, char *list,
 
 	if (set_options(&request, list) < 0)
 		return -EINVAL;
-	if (request.size || request.preallocation) {
+	if (request.sized || request.preallocation) {
 		qedimg_error(file, "-o cannot hold size or preallocation here");
 		return -EINVAL;
 	}
@@ -177,10 +198,10 @@ static int check_request(const struct create_request *request)
 	else if (request->backing_format && !request->backing)
 		qedimg_error(request->file, "a backing format without a backing"
 			     " file: add '-b BACKING'");
-	else if (request->unopened && !request->size)
+	else if (request->unopened && !request->sized)
 		qedimg_error(request->file, "the size is missing: with -u the"
 			     " backing file is not opened to get it");
-	else if (!request->backing && !request->size)
+	else if (!request->backing && !request->sized)
 		qedimg_error(request->file, "the size is missing: only a"
 			     " backing file can give it (-b)");
 	else if (request->relative && !request->backing)
@@ -233,6 +254,8 @@ static int create(const struct create_request *request)
 
 	if (request->unopened)
 		options.flags |= QED_CREATE_UNOPENED;
+	if (request->sized)
+		options.flags |= QED_CREATE_SIZED;
 	if (request->preallocation &&
 	    qedimg_read_preallocation(request->file, request->preallocation,
 				      &options.preallocation) < 0)
@@ -304,7 +327,7 @@ static int read_request(const struct create_words *words,
 	for (char **list = words->lists; *list; list++)
 		if (set_options(request, *list) < 0)
 			return -EINVAL;
-	if (size && request->size) {
+	if (size && request->sized) {
 		qedimg_error(request->file, "the size is given twice, '%s' and"
 			     " in -o", size);
 		return -EINVAL;
@@ -312,6 +335,7 @@ static int read_request(const struct create_words *words,
 	if (size && read_number(request->file, "size", size, INT64_MAX,
 				&request->size) < 0)
 		return -EINVAL;
+	request->sized |= size != NULL;
 	if (words->flags.backing)
 		request->backing = words->flags.backing;
 	if (words->flags.backing_format)
@@ -325,7 +349,7 @@ static int read_request(const struct create_words *words,
 static bool wants_option_list(const struct create_words *words)
 {
 	for (char **list = words->lists; *list; list++)
-		if (strcmp(*list, "help") == 0 || strcmp(*list, "?") == 0)
+		if (is_help(*list))
 			return true;
 	return false;
 }
@@ -339,7 +363,7 @@ static int run_words(const struct create_words *words)
 	if (qedimg_common_check(&words->common, words->rest[0]) < 0)
 		return 1;
 	if (wants_option_list(words))
-		return print_options();
+		return print_options(true);
 	if (!words->rest[0]) {
 		qedimg_error(NULL, "the name of the image is missing");
 		return qedimg_usage_error(&qedimg_create);

@@ -20,6 +20,7 @@ struct measure_request {
 	const char *size_text;
 	uint64_t size;
 	struct qed_create_options geometry;
+	bool options_help;		/* was asked for, and printed */
 };
 
 static void print(const struct measure_request *request,
@@ -106,6 +107,9 @@ static int read_options(int argc, char **argv, struct measure_request *request)
 			request->target = optarg;
 			break;
 		case 'o':
+			request->options_help = qedimg_image_options_help(optarg);
+			if (request->options_help)
+				return 0;
 			if (qedimg_read_image_options(
 				    NULL, optarg, &request->geometry) < 0)
 				return -EINVAL;
@@ -177,6 +181,8 @@ static int run(int argc, char **argv)
 		return qedimg_usage_error(&qedimg_measure);
 	if (request.common.help)
 		return qedimg_help(&qedimg_measure);
+	if (request.options_help)
+		return 0;
 	if (check_values(&request) < 0 ||
 	    (request.file &&
 	     qedimg_no_more(request.file, argv[optind + 1]) < 0))

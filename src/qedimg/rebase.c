@@ -24,7 +24,9 @@ static int rebase(const struct rebase_request *request)
 {
 	struct qed_rebase_options options = {
 		.backing = *request->backing ? request->backing : NULL,
-		.backing_format = request->backing_format,
+		/* Of no file it means nothing. */
+		.backing_format = *request->backing ? request->backing_format :
+						      NULL,
 		.log = qedimg_log,
 	};
 	int ret;
@@ -88,8 +90,6 @@ static const char *clash(const struct rebase_request *request)
 	if (*request->backing && !request->backing_format)
 		return "the format of the backing file is missing: -F raw or "
 		       "-F qed";
-	if (!*request->backing && request->backing_format)
-		return "-F is for a backing file, and there is to be none";
 	if (request->missing && !request->unsafe)
 		return "--allow-missing needs -u: a file that is missing cannot "
 		       "be compared with";

@@ -127,6 +127,14 @@ done
 "$QEDIMG" create -o help | sed -n 's/^  \([a-z_]*\) .*/\1/p' >in-help
 sed -n 's/^\.It Cm \([a-z]*_[a-z]*\|preallocation\|size\)$/\1/p' "$page" >on-page
 diff in-help on-page || fail "-o help and the manual page differ"
+grep -vx 'size\|preallocation' in-help >fewer
+for command in convert measure; do
+	for help in help '?'; do
+		"$QEDIMG" $command -o "$help" >list || fail "$command -o $help"
+		sed -n 's/^  \([a-z_]*\) .*/\1/p' list >in-help
+		diff in-help fewer || fail "$command -o $help: other options"
+	done
+done
 
 refused "unknown command 'zork'" '' zork
 refused "unknown command 'zork'" '' help zork
@@ -245,7 +253,7 @@ rm x.qed
 
 # ---- create: sizes in qemu-img's notation ----
 
-for size in 1 511 513 010 1b 1B 1k 1K 3m 3M 2g 2G 1t 1T 0x200 0XABCDE \
+for size in 0 0k 0.0 1 511 513 010 1b 1B 1k 1K 3m 3M 2g 2G 1t 1T 0x200 0XABCDE \
 		1. 1.0 1.000B 1.5k 1.5K 2.25M 1.1G 1.1T 0.1k 0.9999k 1.9995k \
 		1.123456789123456789G 000001k 70368744177664; do
 	rm -f q.qed
@@ -268,15 +276,20 @@ for size in '' k . .5G 1.5 1.5b 1..5k 1.5.5k 1,5k 1e3 1.5e1k 1kb 1KiB 1x \
 		fail "qemu-img takes the size '$size'"
 	refused "size '$size' is" x.qed create -q x.qed -- "$size"
 done
-# What qemu-img refuses later, or takes though it reads like a mistake.
-for size in 0 0k 0.0; do
-	refused 'greater than zero' x.qed create x.qed "$size"
-done
+# What qemu-img takes though it reads like a mistake.
 for size in ' 5' +5 0x10k; do
 	refused 'is not a size' x.qed create x.qed "$size"
 done
 rm -f q.qed
 no_leftovers x.qed
+# None at all is one, whatever the backing file has.
+"$QEDIMG" create -q -b base.raw -F raw x.qed 0
+[ "$(virtual_size "$QEDIMG" x.qed)" = 0 ] || fail "size 0 over a backing file"
+"$QEDIMG" create -q -u -b missing -F raw x.qed 0
+[ "$(virtual_size "$QEDIMG" x.qed)" = 0 ] || fail "size 0 with -u"
+"$QEDIMG" create -q -o preallocation=full x.qed 0
+qemu-img check -q -f qed x.qed || fail "size 0, preallocated"
+rm x.qed
 
 # ---- create: errors ----
 

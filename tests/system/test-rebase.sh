@@ -142,7 +142,7 @@ for target in 'base.raw raw' 'mid.qed qed' 'mid2.qed qed' 'other.raw raw' \
 	set -- $target
 	rebased top.qed -b "$1" -F "$2"
 done
-rebased top.qed -b ''
+rebased top.qed -b '' -F raw
 # Only what is above the common base is copied.
 cp first.qed top.qed
 rebased top.qed -b base.raw -F raw
@@ -318,7 +318,6 @@ refused 'compatible features that are unknown' -u -b base.raw -F raw compat.qed
 refused 'the name of the image is missing' -b base.raw -F raw
 refused '-b NAME' a.qed
 refused '-F raw or -F qed' -b base.raw a.qed
-refused 'there is to be none' -b '' -F raw a.qed
 refused 'must be raw or qed' -b base.raw -F qcow2 a.qed
 refused 'needs -u' --allow-missing -b base.raw -F raw a.qed
 refused "format 'raw' is not supported" -f raw -b base.raw -F raw a.qed
