@@ -279,7 +279,9 @@ static int plan_images(struct qed_conversion *copy, struct qed_piece *piece,
 /* The next piece of a stream is read here, as that has to be done in order. */
 static int plan_stream(struct qed_conversion *copy, struct qed_piece *piece)
 {
-	const char *input = "standard input";
+	const char *input = copy->options->input_name ?
+				    copy->options->input_name :
+				    "standard input";
 	int64_t n = qed_stream_read(&copy->input, piece->buf[0], QED_PIECE_MAX);
 
 	if (n == -ECANCELED)

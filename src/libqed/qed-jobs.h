@@ -338,7 +338,9 @@ struct qed_convert_options {
 					 * after the other; */
 	unsigned nsources;
 	int input;			/* or, if nsources is 0, a descriptor that
-					 * is read to its end */
+					 * is read to its end, */
+	const char *input_name;		/* as messages call it; null: standard
+					 * input */
 	uint64_t skip, len;		/* the part of the disks to be copied; cut
 					 * to what there is.  Not of an input */
 	const char *format;		/* the target's: "raw" or "qed" */

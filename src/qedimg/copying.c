@@ -4,8 +4,10 @@
 #include "copying.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 int qedimg_check_format(const char *file, const char *what, const char *format)
@@ -17,18 +19,42 @@ int qedimg_check_format(const char *file, const char *what, const char *format)
 	return -EINVAL;
 }
 
-static int take_input(const struct qedimg_common *common, unsigned n,
-		      struct qed_convert_options *options)
+bool qedimg_is_stream(const char *name)
 {
+	struct stat st;
+
+	return strcmp(name, "-") == 0 ||
+	       (stat(name, &st) == 0 && S_ISFIFO(st.st_mode));
+}
+
+/* Waits until there is somebody who writes. */
+static int open_pipe(struct qedimg_copying *copying, const char *name)
+{
+	copying->pipe = open(name, O_RDONLY | O_CLOEXEC);
+	if (copying->pipe >= 0)
+		return copying->pipe;
+	qedimg_error(name, "cannot open: %s", strerror(errno));
+	return -errno;
+}
+
+static int take_input(struct qedimg_copying *copying, const char *name,
+		      unsigned n, struct qed_convert_options *options)
+{
+	const struct qedimg_common *common = copying->common;
+	bool standard = strcmp(name, "-") == 0;
+	const char *file = standard ? NULL : name;
+	const char *what = standard ? "standard input" : "a pipe";
+
 	if (n != 1)
-		qedimg_error(NULL, "standard input cannot be one of several"
-			     " sources");
+		qedimg_error(file, "%s cannot be one of several sources", what);
 	else if (!common->format || strcmp(common->format, "raw") != 0)
-		qedimg_error(NULL, "standard input can only be raw, as tables"
-			     " cannot be looked up in a pipe: add '-f raw'");
+		qedimg_error(file, "%s can only be raw, as tables cannot be"
+			     " looked up in a pipe: add '-f raw'", what);
 	else {
-		options->input = STDIN_FILENO;
-		return 0;
+		options->input_name = file;
+		options->input = standard ? STDIN_FILENO :
+					    open_pipe(copying, name);
+		return options->input < 0 ? options->input : 0;
 	}
 	return -EINVAL;
 }
@@ -40,10 +66,10 @@ int qedimg_copying_open(struct qedimg_copying *copying,
 	bool raw = common->format && strcmp(common->format, "raw") == 0;
 	int err = 0;
 
-	*copying = (struct qedimg_copying){ .common = common };
+	*copying = (struct qedimg_copying){ .common = common, .pipe = -1 };
 	for (unsigned i = 0; i < n; i++)
-		if (strcmp(names[i], "-") == 0)
-			return take_input(common, n, options);
+		if (qedimg_is_stream(names[i]))
+			return take_input(copying, names[i], n, options);
 	copying->images = calloc(n, sizeof(*copying->images));
 	if (!copying->images) {
 		qedimg_error(NULL, "%s", strerror(ENOMEM));
@@ -63,6 +89,8 @@ void qedimg_copying_close(struct qedimg_copying *copying)
 	while (copying->n)
 		qed_image_close(copying->images[--copying->n]);
 	free(copying->images);
+	if (copying->pipe >= 0)
+		close(copying->pipe);
 }
 
 int qedimg_copying_run(struct qedimg_copying *copying, const char *target,

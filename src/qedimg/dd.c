@@ -96,9 +96,9 @@ static int check_values(struct dd_request *request)
 			     " of= are both needed");
 		return -EINVAL;
 	}
-	if (strcmp(request->input, "-") == 0) {
-		qedimg_error(NULL, "standard input cannot be an image here:"
-			     " convert reads it");
+	if (qedimg_is_stream(request->input)) {
+		qedimg_error(request->input, "standard input and pipes cannot"
+			     " be images here: convert reads them");
 		return -EINVAL;
 	}
 	if (read_number("bs", request->block_text, 1, INT32_MAX,

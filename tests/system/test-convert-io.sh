@@ -79,6 +79,30 @@ truncate -s 1024 odd.raw
 same_disk piped.qed odd.raw
 "$QEDIMG" convert -f raw -O qed - piped.qed <want.raw
 same_disk piped.qed want.raw
+# By a name.
+mkfifo named
+cat want.raw >named &
+"$QEDIMG" convert -f raw -O qed named piped.qed
+wait $!
+same_disk piped.qed want.raw
+# shellcheck disable=SC2002
+cat want.raw | "$QEDIMG" convert -f raw /dev/stdin piped.raw
+same_bytes piped.raw want.raw
+for words in 'convert named x.raw' 'convert -f raw named named x.raw' \
+		'convert -f raw top.qed named x.raw' 'dd -f raw if=named of=x.raw'; do
+	status=0
+	# shellcheck disable=SC2086 # words
+	limited 300 "$QEDIMG" $words 2>../err || status=$?
+	[ "$status" -eq 1 ] || fail "$words: status $status"
+	grep -q '^qedimg: named: .*pipe' ../err || fail "$words: $(cat ../err)"
+	[ ! -e x.raw ] || fail "$words: a file was made"
+done
+cat want.raw >named &
+status=0
+"$QEDIMG" convert -f raw --max-size=1M named x.raw 2>../err || status=$?
+[ "$status" -eq 1 ] || fail "a long pipe: status $status"
+wait $! || :
+grep -q '^qedimg: named: cannot go on.*too large' ../err || fail "$(cat ../err)"
 : | "$QEDIMG" convert -f raw -O qed - piped.qed
 [ "$(qemu-img info piped.qed | grep -c '^virtual size: 0')" -eq 1 ] ||
 	fail "of nothing comes something"
