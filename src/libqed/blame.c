@@ -19,10 +19,3 @@ int qed_blame(struct qed_transfer *transfer, const struct qed_piece *piece,
 	return qed_transfer_fail(transfer, piece, err,
 				 qed_image_get_path(image, 0), what, disk_off);
 }
-
-const char *qed_blame_next_step(int err)
-{
-	return err == -ENOSPC || err == -EDQUOT ?
-		       "make room and run it again" :
-		       "run it again when that is mended";
-}

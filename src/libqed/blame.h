@@ -14,7 +14,4 @@ int qed_blame(struct qed_transfer *transfer, const struct qed_piece *piece,
 	      int err, struct qed_image *image, const char *what,
 	      uint64_t disk_off);
 
-/* What the user is to do about `err`, if nothing has been spoilt. */
-const char *qed_blame_next_step(int err);
-
 #endif

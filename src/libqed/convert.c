@@ -143,14 +143,14 @@ static int report(const struct qed_conversion *copy, int err)
 {
 	const struct qed_target *target = &copy->target;
 
-	if (copy->transfer.message && err != -ECANCELED) {
-		qed_log_write(&copy->options->log, QED_LOG_ERROR, "%s",
-			      copy->transfer.message);
-		return err;
-	}
-	return qed_target_refuse(target, err, "%s: %s", strerror(-err),
-				 target->is_new ? "nothing was made" :
-						  "it is incomplete");
+	if (!copy->transfer.message || err == -ECANCELED)
+		return qed_target_fail(target, err, "copy");
+	qed_log_write(&copy->options->log, QED_LOG_ERROR, "%s; %s%s: %s",
+		      copy->transfer.message,
+		      target->is_new ? "" : target->path,
+		      target->is_new ? "nothing was made" : " is incomplete",
+		      qed_next_step(err));
+	return err;
 }
 
 static int copy_disk(struct qed_conversion *copy)

@@ -410,8 +410,9 @@ int qed_create_write_empty(struct qed_newfile *newfile,
 					    header->table_bytes);
 	if (ret)
 		qed_log_write(newfile->log, QED_LOG_ERROR,
-			      "%s: cannot write: %s", newfile->path,
-			      strerror(-ret));
+			      "%s: cannot write: %s; nothing was made: %s",
+			      newfile->path, strerror(-ret),
+			      qed_next_step(ret));
 	return ret;
 }
 
@@ -440,8 +441,9 @@ static int preallocate(struct qed_newfile *newfile,
 	}
 	if (ret < 0)
 		qed_log_write(newfile->log, QED_LOG_ERROR,
-			      "%s: cannot preallocate: %s", newfile->path,
-			      strerror(-ret));
+			      "%s: cannot preallocate %" PRIu64 " bytes: %s; "
+			      "nothing was made: %s", newfile->path, size,
+			      strerror(-ret), qed_next_step(ret));
 	return ret;
 }
 
@@ -483,8 +485,10 @@ static int last_chance(const struct qed_newfile *newfile,
 {
 	if (!job || !job->cancelled || !job->cancelled(job->opaque))
 		return 0;
-	qed_log_write(newfile->log, QED_LOG_ERROR, "%s: cannot create: %s",
-		      newfile->path, strerror(ECANCELED));
+	qed_log_write(newfile->log, QED_LOG_ERROR,
+		      "%s: cannot create: %s; nothing was made: %s",
+		      newfile->path, strerror(ECANCELED),
+		      qed_next_step(-ECANCELED));
 	return -ECANCELED;
 }
 

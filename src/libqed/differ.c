@@ -348,7 +348,7 @@ static int report(const struct differ *d, int err)
 	else
 		qed_log_write(&image->log, QED_LOG_ERROR,
 			      "%s; %s keeps its backing file: %s", message,
-			      path, qed_blame_next_step(err));
+			      path, qed_next_step(err));
 	return err;
 }
 
@@ -361,7 +361,7 @@ static int make_durable(struct qed_image *image)
 			      "%s: what was copied cannot be made durable: %s; "
 			      "it keeps its backing file: %s",
 			      qed_image_get_path(image, 0), strerror(-ret),
-			      qed_blame_next_step(ret));
+			      qed_next_step(ret));
 	return ret;
 }
 

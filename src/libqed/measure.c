@@ -2,7 +2,6 @@
 /* How long a new image's file would be. */
 #include "config.h"
 
-#include "blame.h"
 #include "job.h"
 #include "request.h"
 
@@ -63,7 +62,7 @@ static int fail_map(struct qed_image *image, const struct qed_log *log,
 
 	qed_log_write(log, QED_LOG_ERROR, "%s: cannot map disk offset %" PRIu64
 		      ": %s; %s", below ? below : qed_image_get_path(image, 0),
-		      disk_off, strerror(-err), qed_blame_next_step(err));
+		      disk_off, strerror(-err), qed_next_step(err));
 	return err;
 }
 

@@ -175,7 +175,7 @@ static int report(const struct merge *m, int err)
 		return complain(m, err, "cannot be committed");
 	qed_log_write(&m->options->log, QED_LOG_ERROR,
 		      "%s; %s has not been changed: %s", m->transfer.message,
-		      m->path, qed_blame_next_step(err));
+		      m->path, qed_next_step(err));
 	return err;
 }
 
@@ -188,7 +188,7 @@ static int sync_receiver(struct merge *m)
 			      "%s: cannot be made durable: %s; %s has not been "
 			      "changed: %s", qed_receiver_path(&m->to),
 			      strerror(-ret), m->path,
-			      qed_blame_next_step(ret));
+			      qed_next_step(ret));
 	return ret;
 }
 
@@ -232,7 +232,7 @@ static int empty(struct merge *m)
 			      "its L1 table, at file offset %" PRIu64 ": %s; "
 			      "what it shows is the same: %s", m->path,
 			      m->from->top->header.l1_table_offset,
-			      strerror(-ret), qed_blame_next_step(ret));
+			      strerror(-ret), qed_next_step(ret));
 	return ret;
 }
 

@@ -345,7 +345,8 @@ int qed_newfile_publish(struct qed_newfile *newfile, bool durable)
 		take_access(n);
 	ret = durable ? qed_file_flush(n->file) : 0;
 	if (ret < 0)
-		return refuse(n, ret, "cannot sync: %s", strerror(-ret));
+		return refuse(n, ret, "cannot sync: %s; nothing was made: %s",
+			      strerror(-ret), qed_next_step(ret));
 	ret = n->exclusive ? take_free_name(n) : take_name(n);
 	if (ret == -EEXIST && n->exclusive)
 		return ret;

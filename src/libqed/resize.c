@@ -43,8 +43,9 @@ static int complain(const struct resize *r, int err, const char *what)
 	struct qed_meta *meta = r->image->meta;
 
 	if (!meta || !qed_meta_failed(meta))
-		qed_log_write(&r->options->log, QED_LOG_ERROR, "%s: %s: %s",
-			      r->path, what, strerror(-err));
+		qed_log_write(&r->options->log, QED_LOG_ERROR,
+			      "%s: %s: %s; the disk is as before: %s", r->path,
+			      what, strerror(-err), qed_next_step(err));
 	return err;
 }
 
@@ -56,9 +57,11 @@ static int complain_at(const struct resize *r, int err, const char *what,
 
 	if (!qed_meta_failed(r->image->meta))
 		qed_log_write(&r->options->log, QED_LOG_ERROR,
-			      "%s: cannot %s at disk offset %" PRIu64 ": %s",
+			      "%s: cannot %s at disk offset %" PRIu64 ": %s; "
+			      "the disk is as before: %s",
 			      below ? below : r->path, below ? "read" : what,
-			      disk_off, strerror(-err));
+			      disk_off, strerror(-err),
+			      qed_next_step(err));
 	return err;
 }
 

@@ -8,6 +8,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <stdio.h>
 #include <string.h>
 
 static int raw_zero(struct qed_target *target, uint64_t disk_off, uint64_t len)
@@ -15,13 +16,20 @@ static int raw_zero(struct qed_target *target, uint64_t disk_off, uint64_t len)
 	return qed_file_zero(target->file, disk_off, len);
 }
 
+static int fail_extend(const struct qed_target *target, int err, uint64_t size)
+{
+	char what[64];
+
+	snprintf(what, sizeof(what), "extend to %" PRIu64 " bytes", size);
+	return qed_target_fail(target, err, what);
+}
+
 static int finish_new(struct qed_target *target, uint64_t size)
 {
 	int ret = qed_file_lengthen(target->file, size);
 
 	if (ret < 0)
-		return qed_target_refuse(target, ret, "cannot extend: %s",
-					 strerror(-ret));
+		return fail_extend(target, ret, size);
 	return qed_newfile_publish(&target->newfile,
 				   !(target->options->flags &
 				     QED_CONVERT_UNSAFE));
@@ -34,9 +42,7 @@ static int finish_old(struct qed_target *target, uint64_t size)
 	(void)size;
 	if (!(target->options->flags & QED_CONVERT_UNSAFE))
 		ret = qed_file_flush(target->file);
-	return ret < 0 ? qed_target_refuse(target, ret, "cannot sync: %s",
-					   strerror(-ret)) :
-			 0;
+	return ret < 0 ? qed_target_fail(target, ret, "sync") : 0;
 }
 
 static const struct qed_target_ops new_ops = { .write = qed_target_write,
@@ -64,9 +70,7 @@ int qed_target_open_new_raw(struct qed_target *target, uint64_t size)
 	target->file = target->newfile.file;
 	if (size != UINT64_MAX)
 		ret = qed_file_lengthen(target->file, size);
-	return ret < 0 ? qed_target_refuse(target, ret, "cannot extend: %s",
-					   strerror(-ret)) :
-			 0;
+	return ret < 0 ? fail_extend(target, ret, size) : 0;
 }
 
 static bool same_device(int fd1, int fd2)

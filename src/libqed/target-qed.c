@@ -41,8 +41,7 @@ static int new_finish(struct qed_target *target, uint64_t size)
 		return ret;
 	ret = qed_builder_finish(&target->builder, options->image.backing);
 	if (ret < 0)
-		return qed_target_refuse(target, ret, "cannot write: %s",
-					 strerror(-ret));
+		return qed_target_fail(target, ret, "write");
 	return qed_newfile_publish(&target->newfile,
 				   !(options->flags & QED_CONVERT_UNSAFE));
 }
@@ -135,9 +134,7 @@ static int old_finish(struct qed_target *target, uint64_t size)
 	target->image = NULL;
 	target->engine = NULL;
 	ret = qed_image_close(image);
-	return ret < 0 ? qed_target_refuse(target, ret, "cannot close: %s",
-					   strerror(-ret)) :
-			 0;
+	return ret < 0 ? qed_target_fail(target, ret, "close") : 0;
 }
 
 static const struct qed_target_ops old_ops = { .write = old_write,

@@ -40,8 +40,7 @@ static int stream_finish(struct qed_target *target, uint64_t size)
 	    fdatasync(target->stream.fd) == 0 || errno == EINVAL ||
 	    errno == EROFS)
 		return 0;
-	return qed_target_refuse(target, -errno, "cannot sync: %s",
-				 strerror(errno));
+	return qed_target_fail(target, -errno, "sync");
 }
 
 static const struct qed_target_ops stream_ops = { .write = stream_write,

@@ -19,6 +19,15 @@ int qed_target_refuse(const struct qed_target *target, int err,
 	return err;
 }
 
+int qed_target_fail(const struct qed_target *target, int err, const char *what)
+{
+	return qed_target_refuse(target, err, "cannot %s: %s; %s: %s", what,
+				 strerror(-err),
+				 target->is_new ? "nothing was made" :
+						  "it is incomplete",
+				 qed_next_step(err));
+}
+
 int qed_target_write(struct qed_target *target, const void *buf, uint64_t len,
 		     uint64_t place)
 {

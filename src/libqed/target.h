@@ -106,5 +106,7 @@ int qed_target_write(struct qed_target *target, const void *buf, uint64_t len,
 int qed_target_refuse(const struct qed_target *target, int err,
 		      const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
+/* The same of what could not be done: "cannot WHAT", why, and what to do. */
+int qed_target_fail(const struct qed_target *target, int err, const char *what);
 
 #endif

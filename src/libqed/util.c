@@ -4,6 +4,7 @@
 
 #include "util.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <stdarg.h>
 #include <stdatomic.h>
@@ -49,6 +50,24 @@ void qed_log_write(const struct qed_log *log, enum qed_log_level level,
 	make_one_line(text);
 	log->write(log->opaque, level, text);
 	free(longer);
+}
+
+const char *qed_next_step(int err)
+{
+	switch (err) {
+	case -ENOSPC:
+	case -EDQUOT:
+		return "make room and run it again";
+	case -EFBIG:
+		return "raise the limit (ulimit -f), or use another file "
+		       "system, and run it again";
+	case -EUCLEAN:
+		return "mend it first with 'qedimg check -r all'";
+	case -ECANCELED:
+		return "run it again";
+	default:
+		return "run it again when that is mended";
+	}
 }
 
 int qed_keep_off_std(int fd)

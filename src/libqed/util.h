@@ -52,6 +52,9 @@ void qed_log_write(const struct qed_log *log, enum qed_log_level level,
  */
 int qed_keep_off_std(int fd);
 
+/* What the user is to do about `err`, -errno, if nothing has been spoilt. */
+const char *qed_next_step(int err);
+
 /*
  * An error that is about a file: logs "PATH: message".  `err`, -errno, says it
  * where there is no memory for more.

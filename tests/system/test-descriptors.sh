@@ -95,17 +95,18 @@ limited_to() {
 	status=0
 	(ulimit -f 16384; exec "$QEDIMG" "$@") >out 2>err </dev/null || status=$?
 	[ "$status" -eq 1 ] || fail "$*: status $status, not 1: $(cat err)"
-	grep -q "$text.*File too large" err || fail "$*: $(cat err)"
+	grep -q "^qedimg: $text.*: File too large; .*: raise the limit (ulimit -f)" err ||
+		fail "$*: $(cat err)"
 }
 
 "$QEDIMG" create -q big.qed 64M
 qemu_do big.qed qed 'write -P 3 0 12M'
-limited_to new.qed create -o preallocation=full new.qed 64M
-limited_to new.qed convert -O qed big.qed new.qed
-limited_to new.raw convert -S 0 big.qed new.raw
+limited_to "new.qed: cannot preallocate 67108864 bytes" create -o preallocation=full new.qed 64M
+limited_to "new.qed: cannot write at disk offset [0-9]*" convert -O qed big.qed new.qed
+limited_to "new.raw: cannot extend to 67108864 bytes" convert -S 0 big.qed new.raw
 for target in new.qed new.raw; do
 	[ ! -e $target ] || fail "$target is left"
 done
-limited_to one.qed resize --preallocation=full one.qed +64M
+limited_to "one.qed: cannot preallocate at disk offset [0-9]*" resize --preallocation=full one.qed +64M
 image_clean one.qed
 same_disk one.qed one.raw
