@@ -216,9 +216,14 @@ int qed_image_finish(struct qed_image *image,
 
 int qed_image_require_sound(struct qed_image *image, const struct qed_job *job)
 {
-	if (image->top->header.features & QED_FEATURE_NEED_CHECK)
+	struct qed_layer *top = image->top;
+
+	/* A repair that is to go on is more than damage. */
+	if (qed_undo_is_pending(top->source.file, QED_LOG_ERROR))
+		return -EUCLEAN;
+	if (top->header.features & QED_FEATURE_NEED_CHECK)
 		return 0;
-	return qed_check_sound(image->top, job);
+	return qed_check_sound(top, job);
 }
 
 int qed_image_open_engine(const char *path,

@@ -83,9 +83,13 @@ void qed_repair_flush_report(struct qed_repair *r)
 
 static bool continues(const struct qed_fault *last, const struct qed_fault *f)
 {
+	/* Past the end of the disk no offset tells. */
+	bool next = f->len ? last->disk_off + last->len == f->disk_off :
+			     !last->len;
+
 	return last->count && last->kind == f->kind &&
 	       last->action == f->action && last->level == f->level &&
-	       f->level && f->len && last->disk_off + last->len == f->disk_off &&
+	       f->level && next &&
 	       last->file_off + last->count * QED_ENTRY_BYTES == f->file_off;
 }
 

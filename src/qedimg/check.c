@@ -38,6 +38,7 @@ struct run {
 	const struct check_request *request;
 	const char *file;
 	uint64_t nfaults;		/* printed */
+	bool foreign;			/* it is no QED image */
 };
 
 /* A name as a JSON string. */
@@ -61,11 +62,13 @@ static void put_fault_json(struct run *run, const struct qed_fault *fault)
 	       qed_fault_action_name(fault->action));
 	if (fault->level)
 		printf(", \"table\": %u, \"table-offset\": %" PRIu64
-		       ", \"entry\": %" PRIu64 ", \"start\": %" PRIu64,
-		       fault->level, fault->file_off, fault->entry,
-		       fault->disk_off);
+		       ", \"entry\": %" PRIu64,
+		       fault->level, fault->file_off, fault->entry);
 	else
 		printf(", \"offset\": %" PRIu64, fault->file_off);
+	/* Past the end of the disk there is no such place. */
+	if (fault->level && fault->len)
+		printf(", \"start\": %" PRIu64, fault->disk_off);
 	printf(", \"length\": %" PRIu64 ", \"count\": %" PRIu64 " }",
 	       fault->len, fault->count);
 }
@@ -123,7 +126,8 @@ static void put_report_json(const struct run *run,
 {
 	printf("%s],\n    \"filename\": ", run->nfaults ? "\n    " : "");
 	put_json_name(run->file);
-	printf(",\n    \"format\": \"qed\"");
+	if (!run->foreign)
+		printf(",\n    \"format\": \"qed\"");
 	put_count("check-errors", r->check_errors);
 	put_nonzero("corruptions", r->corruptions);
 	put_nonzero("corruptions-fixed", r->corruptions_fixed);
@@ -262,6 +266,7 @@ static int check_file(const struct check_request *request, const char *file,
 	options.job = qedimg_common_job(&request->common);
 	ret = qed_image_check(file, &options, &report);
 	qedimg_progress_end();
+	run.foreign = ret == -EMEDIUMTYPE;
 	if (ret < 0 && !report.check_errors)
 		report.check_errors = 1;
 	if (request->json)

@@ -4,8 +4,10 @@
 #include "common.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <unistd.h>
 
 const struct option qedimg_disk_options[] = {
 	{ "force-share", no_argument, NULL, 'U' },
@@ -74,8 +76,18 @@ int qedimg_output_check(const struct qedimg_common *common, const char *file)
 	return -EINVAL;
 }
 
+static bool refuse_empty(const char *file)
+{
+	if (*file)
+		return false;
+	qedimg_error(NULL, "the name of the image is empty");
+	return true;
+}
+
 int qedimg_common_check(const struct qedimg_common *common, const char *file)
 {
+	if (file && refuse_empty(file))
+		return -EINVAL;
 	if (!common->format || strcmp(common->format, "qed") == 0)
 		return qedimg_output_check(common, file);
 	qedimg_error(file, "format '%s' is not supported, only qed",
@@ -96,17 +108,37 @@ int qedimg_no_more(const char *file, const char *argument)
 	return -EINVAL;
 }
 
+/* It says itself what it is, unless it is no QED image. */
+static void hint_raw(const char *file, char option)
+{
+	int fd = open(file, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
+	char magic[4] = { 0 };
+	ssize_t n = fd < 0 ? -1 : pread(fd, magic, sizeof(magic), 0);
+
+	if (fd >= 0)
+		close(fd);
+	if (n >= 0 && memcmp(magic, "QED", sizeof(magic)) != 0)
+		fprintf(stderr, "If that is a raw file, add '-%c raw'.\n",
+			option);
+}
+
 int qedimg_open(const char *file, const struct qedimg_common *common,
-		uint32_t flags, struct qed_image **image)
+		uint32_t flags, char raw_option, struct qed_image **image)
 {
 	struct qed_open_options options;
+	int err;
 
+	if (refuse_empty(file))
+		return -ENOENT;
 	qed_open_options_init(&options);
 	options.flags |= flags;
 	if (common->force_share)
 		options.flags |= QED_OPEN_FORCE_SHARE;
 	options.log = qedimg_log;
-	return qed_image_open(file, &options, image);
+	err = qed_image_open(file, &options, image);
+	if (err == -EMEDIUMTYPE && raw_option && !(flags & QED_OPEN_RAW))
+		hint_raw(file, raw_option);
+	return err;
 }
 
 void qedimg_blame(const char *file, struct qed_image *image, const char *what,

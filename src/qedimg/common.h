@@ -57,9 +57,12 @@ bool qedimg_wants_json(const struct qedimg_common *common);
 /* There must be no argument left: 0, or -EINVAL with a message. */
 int qedimg_no_more(const char *file, const char *argument);
 
-/* Opens an image for reading: 0, or -errno after a message. */
+/*
+ * Opens an image for reading: 0, or -errno after a message, which names the option
+ * that takes the file as raw, if that is not 0.
+ */
 int qedimg_open(const char *file, const struct qedimg_common *common,
-		uint32_t flags, struct qed_image **image);
+		uint32_t flags, char raw_option, struct qed_image **image);
 
 /*
  * The message about a request to `image`, which was opened as `file`, or a map of

@@ -109,7 +109,7 @@ static int open_image(const struct compare_request *request, unsigned i,
 	bool raw = strcmp(request->format[i], "raw") == 0;
 
 	return qedimg_open(request->file[i], &request->common,
-			   raw ? QED_OPEN_RAW : 0, image);
+			   raw ? QED_OPEN_RAW : 0, i ? 'F' : 'f', image);
 }
 
 static int compare(const struct compare_request *request)

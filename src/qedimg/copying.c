@@ -77,7 +77,7 @@ int qedimg_copying_open(struct qedimg_copying *copying,
 	}
 	for (; copying->n < n && err == 0; copying->n += err == 0)
 		err = qedimg_open(names[copying->n], common,
-				  raw ? QED_OPEN_RAW : 0,
+				  raw ? QED_OPEN_RAW : 0, 'f',
 				  &copying->images[copying->n]);
 	options->sources = copying->images;
 	options->nsources = copying->n;

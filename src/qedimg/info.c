@@ -375,7 +375,7 @@ static int info(const struct info_request *request)
 	int status;
 
 	if (qedimg_open(request->file, &request->common,
-			request->backing_chain ? 0 : QED_OPEN_NO_BACKING,
+			request->backing_chain ? 0 : QED_OPEN_NO_BACKING, 0,
 			&image) < 0)
 		return 1;
 	status = describe(request, image);

@@ -122,7 +122,7 @@ static int map(const struct map_request *request)
 	struct qed_image_info info;
 	int status;
 
-	if (qedimg_open(request->file, &request->common, 0, &range.image) < 0)
+	if (qedimg_open(request->file, &request->common, 0, 0, &range.image) < 0)
 		return 1;
 	qed_image_get_info(range.image, &info);
 	range.start = request->start;

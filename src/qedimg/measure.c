@@ -82,7 +82,7 @@ static int measure(const struct measure_request *request)
 	if (!request->file)
 		return measure_image(request, NULL);
 	if (qedimg_open(request->file, &request->common,
-			raw ? QED_OPEN_RAW : 0, &image) < 0)
+			raw ? QED_OPEN_RAW : 0, 'f', &image) < 0)
 		return 1;
 	status = measure_image(request, image);
 	qed_image_close(image);

@@ -15,6 +15,26 @@
 
 #define REPLACEMENT "\xef\xbf\xbd"	/* U+FFFD */
 
+/*
+ * Does it change how others are shown (Unicode's format characters: marks of
+ * direction and joiners), or not show at all?  A name would not look like what it is.
+ */
+static bool is_invisible(wchar_t c)
+{
+	static const wchar_t ranges[][2] = {
+		{ 0xad, 0xad },		{ 0x61c, 0x61c },
+		{ 0x180e, 0x180e },	{ 0x200b, 0x200f },
+		{ 0x2028, 0x202e },	{ 0x2060, 0x206f },
+		{ 0xfeff, 0xfeff },	{ 0xfff9, 0xfffb },
+		{ 0xe0000, 0xe0fff },
+	};
+
+	for (size_t i = 0; i < sizeof(ranges) / sizeof(ranges[0]); i++)
+		if (c >= ranges[i][0] && c <= ranges[i][1])
+			return true;
+	return false;
+}
+
 /* Bytes of the printable character that `text` begins with, 0 if none. */
 static size_t printable(const char *text, size_t len)
 {
@@ -26,7 +46,7 @@ static size_t printable(const char *text, size_t len)
 	n = mbrtowc(&wide, text, len, &state);
 	if (n == (size_t)-1 || n == (size_t)-2)
 		return 0;
-	return iswprint((wint_t)wide) ? n : 0;
+	return iswprint((wint_t)wide) && !is_invisible(wide) ? n : 0;
 }
 
 void qedimg_put(FILE *out, const char *text)

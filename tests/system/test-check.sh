@@ -422,6 +422,33 @@ echo text >text
 check 63 text
 check 1 -f qed text
 check 63 -f raw good.qed
+# What it is not is not said of it.
+status=0
+"$QEDIMG" check --output=json text >report.json 2>err || status=$?
+[ "$status" -eq 63 ] || fail "a text, JSON: status $status"
+jq -e '."check-errors" == 1 and (has("format") | not)' report.json >/dev/null ||
+	fail "a text, JSON: $(cat report.json)"
+
+# Behind the end of the disk neighbours that are alike are one as well, without a
+# place on it.
+cat >far.txt <<-'END'
+	cluster_size 65536
+	table_size 16
+	header_size 1
+	l1_table_offset 65536
+	image_size 1048576
+	file_size 1114112
+	l1[100] = 8
+	l1[101] = 16
+	l1[131071] = 24
+END
+"$MKIMAGE" far.txt far.qed
+status=0
+"$QEDIMG" check --output=json far.qed >report.json || status=$?
+[ "$status" -eq 2 ] || fail "entries behind the disk: status $status"
+jq -e '[.faults[].count] == [2, 1] and all(.faults[]; .length == 0 and
+	(has("start") | not))' report.json >/dev/null ||
+	fail "entries behind the disk: $(cat report.json)"
 check 1 missing.qed
 grep -q missing.qed err || fail "does not name the file"
 check 1 -r everything good.qed

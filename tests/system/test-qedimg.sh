@@ -420,11 +420,46 @@ grep -qxF "$(printf 'backing file: a\\x0ab\\x1b[31m\\x7f\\xff\303\251z')" \
 value '."backing-filename"' q.qed >ours
 printf 'a\nb\033[31m\177\357\277\275\303\251z\n' | cmp - ours ||
 	fail "the name in JSON"
+# Nor can it look like another one: it is turned round, or has parts that do not show.
+name=$(printf 'a\342\200\256gnp.exe\342\200\213\357\273\277\363\240\201\201z')
+qemu-img create -q -u -f qed -b "$name" -F raw q.qed 1M
+LC_ALL=C.UTF-8 "$QEDIMG" info q.qed >out.txt
+grep -qxF 'backing file: a\xe2\x80\xaegnp.exe\xe2\x80\x8b\xef\xbb\xbf\xf3\xa0\x81\x81z' \
+	out.txt || fail "a name that is turned round: $(cat -v out.txt)"
 name=$(printf 'x\033[31m\ny')
 refused 'x\x1b[31m\x0ay: size' '' create "$name" 1Q
 refused 'No such file' '' info "$name"
 [ "$(tr -cd '\033\n' <"$TMP/err" | wc -c)" -eq 1 ] ||
 	fail "an error message: $(cat -v "$TMP/err")"
+
+# ---- names that are not those of images ----
+
+for command in info check map compact commit measure; do
+	refused 'the name of the image is empty' '' $command ''
+done
+refused 'the name of the image is empty' '' resize '' 1M
+refused 'the name of the image is empty' '' rebase -b '' ''
+refused 'the name of the image is empty' '' snapshot '' new.qed
+# Who forgets that a file is raw is reminded, if it may be.
+head -c 4096 /dev/urandom | tr Q P >plain.raw
+"$QEDIMG" create -q plain.qed 4096
+for words in 'convert plain.raw x.raw' 'measure plain.raw' \
+		'dd if=plain.raw of=x.raw' 'compare plain.raw plain.qed'; do
+	# shellcheck disable=SC2086 # words
+	! "$QEDIMG" $words >out.txt 2>err.txt || fail "$words"
+	[ "$(tail -n 1 err.txt)" = "If that is a raw file, add '-f raw'." ] ||
+		fail "$words: $(cat err.txt)"
+done
+! "$QEDIMG" compare plain.qed plain.raw >out.txt 2>err.txt || fail compare
+[ "$(tail -n 1 err.txt)" = "If that is a raw file, add '-F raw'." ] ||
+	fail "compare: $(cat err.txt)"
+for words in 'info plain.raw' 'measure -f raw missing' 'measure top-of-raw.qed'; do
+	"$QEDIMG" create -q -u -b plain.raw -F qed top-of-raw.qed 4096
+	# shellcheck disable=SC2086 # words
+	! "$QEDIMG" $words >out.txt 2>err.txt || fail "$words"
+	! grep -q 'If that' err.txt || fail "$words: $(cat err.txt)"
+done
+rm plain.raw plain.qed top-of-raw.qed
 
 # ---- info: errors ----
 
