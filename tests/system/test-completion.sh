@@ -117,3 +117,52 @@ offers one.qed 'two words.qed'
 in_bash info -U one
 [ "$(cat bash.txt)" = one.qed ] || fail "bash: one gives $(cat bash.txt)"
 in_zsh 'qedimg info -U on' one.qed only.qed
+in_zsh 'qedimg rebase -b on' one.qed only.qed
+in_zsh 'qedimg commit -b on' one.qed only.qed
+in_zsh 'qedimg convert -B on' one.qed only.qed
+in_zsh 'qedimg map --svg=on' one.qed only.qed
+in_zsh 'qedimg dd if=on' one.qed only.qed
+in_bash rebase -b on
+offers one.qed only.qed
+in_bash map --svg = on
+offers one.qed only.qed
+in_bash dd if = on
+offers one.qed only.qed
+
+# What may be left out, the operands of dd, and the list that -o takes.
+in_bash commit -d ''
+offers keep empty delete
+in_zsh 'qedimg commit -d ' keep empty delete
+in_bash dd ''
+printf '%s\n' bs= count= if= of= skip= | diff - bash.txt || fail "bash: dd"
+in_bash dd if = one.qed o
+[ "$(cat bash.txt)" = of= ] || fail "bash: dd o gives $(cat bash.txt)"
+in_zsh 'qedimg dd ' bs= count= if= of= skip=
+for command in create convert measure; do
+	qedimg $command -o help | sed -n 's/^  \([a-z_]*\) .*/\1=/p' >options
+	in_bash $command -o ''
+	sort options | diff - bash.txt || fail "bash: $command -o"
+	in_bash $command -o cluster_size = 64k,ta
+	[ "$(cat bash.txt)" = 64k,table_size= ] ||
+		fail "bash: $command -o two: $(cat bash.txt)"
+	in_bash $command -o cluster_size = 64k,table_size = 2,backing_
+	diff - bash.txt <<-'END' || fail "bash: $command -o three"
+		2,backing_file=
+		2,backing_fmt=
+	END
+	in_bash $command -o backing_file = on
+	offers one.qed only.qed
+	# shellcheck disable=SC2046
+	in_zsh "qedimg $command -o " $(sed 's/=//' options)
+	in_zsh "qedimg $command -o cluster_size=64k,backing_f" backing_file backing_fmt
+done
+
+# A program that is not on the path.
+(
+	HOME=$TMP
+	export HOME
+	# shellcheck disable=SC2088 # as it was typed
+	sed 's|qedimg "$@"|"~/bin/qedimg" "$@"|; s|^_qedimg qedimg|_qedimg "~/bin/qedimg"|' \
+		bash.sh >home.sh
+	bash home.sh "$TOP_SRCDIR/completions/bash/qedimg" info - | grep -qx -e --help
+) || fail "bash: a program below ~"
