@@ -226,6 +226,7 @@ short_system_tests = \
 	%D%/system/test-options.sh \
 	%D%/system/test-progress.sh \
 	%D%/system/test-qedimg.sh \
+	%D%/system/test-qedimg-geometry.sh \
 	%D%/system/test-snapshot.sh \
 	%D%/system/test-splice.sh \
 	%D%/system/test-stats.sh \
