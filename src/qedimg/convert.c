@@ -254,7 +254,7 @@ static int run_request(int argc, char **argv, struct convert_request *request)
 	if (request->common.help)
 		return qedimg_help(&qedimg_convert);
 	for (char **list = request->lists; *list; list++)
-		if (qedimg_image_options_help(*list))
+		if (qedimg_image_options_help(*list, true))
 			return 0;
 	if (check_values(request) < 0)
 		return qedimg_usage_error(&qedimg_convert);

@@ -56,18 +56,27 @@ static const struct create_option create_options[] = {
 
 #define NOPTIONS (sizeof(create_options) / sizeof(create_options[0]))
 
-/* Those of what takes its size from another image are fewer. */
-static bool is_of_new_image(const struct create_option *option)
+/* Who takes the disk from another image has fewer, and fewer still of no overlay. */
+static bool is_known(const struct create_option *option, bool create,
+		     bool backing)
 {
-	return option->field == offsetof(struct create_request, size) ||
-	       option->field == offsetof(struct create_request, preallocation);
+	switch (option->field) {
+	case offsetof(struct create_request, size):
+	case offsetof(struct create_request, preallocation):
+		return create;
+	case offsetof(struct create_request, backing):
+	case offsetof(struct create_request, backing_format):
+		return backing;
+	default:
+		return true;
+	}
 }
 
-static int print_options(bool all)
+static int print_options(bool create, bool backing)
 {
 	puts("Options for -o:");
 	for (size_t i = 0; i < NOPTIONS; i++)
-		if (all || !is_of_new_image(&create_options[i]))
+		if (is_known(&create_options[i], create, backing))
 			printf("  %-14s %s\n", create_options[i].name,
 			       create_options[i].help);
 	return 0;
@@ -78,9 +87,9 @@ static bool is_help(const char *list)
 	return strcmp(list, "help") == 0 || strcmp(list, "?") == 0;
 }
 
-bool qedimg_image_options_help(const char *list)
+bool qedimg_image_options_help(const char *list, bool backing)
 {
-	return is_help(list) && print_options(false) == 0;
+	return is_help(list) && print_options(false, backing) == 0;
 }
 
 /* Reads the value of `name`: 0, or -EINVAL and a message. */
@@ -363,7 +372,7 @@ static int run_words(const struct create_words *words)
 	if (qedimg_common_check(&words->common, words->rest[0]) < 0)
 		return 1;
 	if (wants_option_list(words))
-		return print_options(true);
+		return print_options(true, true);
 	if (!words->rest[0]) {
 		qedimg_error(NULL, "the name of the image is missing");
 		return qedimg_usage_error(&qedimg_create);

@@ -107,7 +107,8 @@ static int read_options(int argc, char **argv, struct measure_request *request)
 			request->target = optarg;
 			break;
 		case 'o':
-			request->options_help = qedimg_image_options_help(optarg);
+			request->options_help =
+				qedimg_image_options_help(optarg, false);
 			if (request->options_help)
 				return 0;
 			if (qedimg_read_image_options(

@@ -49,8 +49,8 @@ int qedimg_usage_error(const struct qedimg_command *command);
  */
 int qedimg_read_image_options(const char *file, char *list,
 			      struct qed_create_options *image);
-/* If the list is "help", prints what may be in one. */
-bool qedimg_image_options_help(const char *list);
+/* If the list is "help", prints what may be in one, with a backing file or not. */
+bool qedimg_image_options_help(const char *list, bool backing);
 
 /* text.c: what goes to a terminal or into JSON, whatever a name is made of. */
 

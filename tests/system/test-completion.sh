@@ -145,6 +145,10 @@ for command in create convert measure; do
 	in_bash $command -o cluster_size = 64k,ta
 	[ "$(cat bash.txt)" = 64k,table_size= ] ||
 		fail "bash: $command -o two: $(cat bash.txt)"
+	# No backing file; and of two words that end alike zsh shows the end first.
+	[ $command != measure ] || continue
+	# shellcheck disable=SC2046
+	in_zsh "qedimg $command -o " $(sed 's/=//' options)
 	in_bash $command -o cluster_size = 64k,table_size = 2,backing_
 	diff - bash.txt <<-'END' || fail "bash: $command -o three"
 		2,backing_file=
@@ -152,8 +156,6 @@ for command in create convert measure; do
 	END
 	in_bash $command -o backing_file = on
 	offers one.qed only.qed
-	# shellcheck disable=SC2046
-	in_zsh "qedimg $command -o " $(sed 's/=//' options)
 	in_zsh "qedimg $command -o cluster_size=64k,backing_f" backing_file backing_fmt
 done
 

@@ -127,12 +127,13 @@ done
 "$QEDIMG" create -o help | sed -n 's/^  \([a-z_]*\) .*/\1/p' >in-help
 sed -n 's/^\.It Cm \([a-z]*_[a-z]*\|preallocation\|size\)$/\1/p' "$page" >on-page
 diff in-help on-page || fail "-o help and the manual page differ"
-grep -vx 'size\|preallocation' in-help >fewer
+grep -vx 'size\|preallocation' in-help >of-convert
+grep -v backing of-convert >of-measure
 for command in convert measure; do
 	for help in help '?'; do
 		"$QEDIMG" $command -o "$help" >list || fail "$command -o $help"
 		sed -n 's/^  \([a-z_]*\) .*/\1/p' list >in-help
-		diff in-help fewer || fail "$command -o $help: other options"
+		diff in-help of-$command || fail "$command -o $help: other options"
 	done
 done
 
