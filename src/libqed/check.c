@@ -123,16 +123,26 @@ static int count(struct qed_scan *scan, const struct qed_fault *fault,
 
 static int complain_unread(const struct qed_scan *scan, int err)
 {
-	if (err == -ECANCELED) {
-		qed_log_write(&scan->layer->log, QED_LOG_ERROR,
-			      "%s: %s; nothing was changed, run it again",
-			      scan->layer->source.file->path, strerror(-err));
-		return err;
+	const struct qed_log *log = &scan->layer->log;
+	const char *path = scan->layer->source.file->path;
+
+	if (err == -EFBIG) {
+		qed_log_write(log, QED_LOG_WARNING,
+			      "%s: has too many clusters for a look at all of "
+			      "its tables before it is changed", path);
+		return 0;
 	}
-	qed_log_write(&scan->layer->log, QED_LOG_ERROR,
-		      "%s: cannot read its tables at file offset %" PRIu64
-		      ": %s; nothing was changed", scan->layer->source.file->path,
-		      scan->failed_off, strerror(-err));
+	if (scan->failed_off)
+		qed_log_write(log, QED_LOG_ERROR,
+			      "%s: cannot read its tables at file offset %" PRIu64
+			      ": %s; nothing was changed: %s", path,
+			      scan->failed_off, strerror(-err),
+			      qed_next_step(err));
+	else
+		qed_log_write(log, QED_LOG_ERROR,
+			      "%s: cannot look at all of its tables: %s; nothing "
+			      "was changed: %s", path, strerror(-err),
+			      qed_next_step(err));
 	return err;
 }
 

@@ -23,8 +23,9 @@ int qed_check_repair(struct qed_layer *layer, struct qed_check_result *result);
  * Reads all tables for a job that makes the file grow: an entry that names what
  * lies past its end would name the job's data then, and nobody could see it any
  * more.  Nothing of the layer is in use (its L1 table need not be loaded) or dirty.
- * 0; -EUCLEAN if an entry is wrong; -ECANCELED or another -errno; each after one
- * message.  Memory: a bit per cluster of the file.
+ * 0, also with a warning if it is too large for that; -EUCLEAN if an entry is
+ * wrong; -ECANCELED or another -errno; each of these after one message.  Memory: a
+ * bit per cluster of the file.
  */
 int qed_check_sound(struct qed_layer *layer, const struct qed_job *job);
 

@@ -149,7 +149,7 @@ static int report(const struct qed_conversion *copy, int err)
 		      copy->transfer.message,
 		      target->is_new ? "" : target->path,
 		      target->is_new ? "nothing was made" : " is incomplete",
-		      qed_next_step(err));
+		      copy->advice ? copy->advice : qed_next_step(err));
 	return err;
 }
 

@@ -38,6 +38,8 @@ struct qed_conversion {
 	struct qed_convert_side source;
 	bool streaming;			/* instead, from */
 	struct qed_stream input;
+	const char *advice;		/* what to do about the end, if it is the
+					 * job's own; or null */
 	struct qed_convert_side base;	/* the new image's backing file, if */
 	bool has_base;
 	struct qed_image *backing;	/* what base is a view of, or null */

@@ -60,21 +60,21 @@ static int check_kind(const struct qed_file *file, const struct stat *st)
 	return S_ISDIR(st->st_mode) ? -EISDIR : -EMEDIUMTYPE;
 }
 
+static int fail_open(const struct qed_file *file, int err)
+{
+	qed_log_write(&file->log, QED_LOG_ERROR, "%s: cannot open%s: %s",
+		      file->path, file->writable ? " for writing" : "",
+		      strerror(err));
+	return -err;
+}
+
 static int open_fd(struct qed_file *file)
 {
-	int ret;
-
 	/* O_NONBLOCK: opening a FIFO by mistake must not hang. */
 	file->fd = qed_keep_off_std(open(file->path,
 				     (file->writable ? O_RDWR : O_RDONLY) |
 					     O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
-	if (file->fd >= 0)
-		return 0;
-	ret = -errno;
-	qed_log_write(&file->log, QED_LOG_ERROR, "%s: cannot open%s: %s",
-		      file->path, file->writable ? " for writing" : "",
-		      strerror(-ret));
-	return ret;
+	return file->fd < 0 ? fail_open(file, errno) : 0;
 }
 
 static int learn_kind(struct qed_file *file)
@@ -115,7 +115,7 @@ static int make_file(const char *path, int fd, bool writable,
 	f->writable = writable;
 	f->path = strdup(path);
 	if (f->path)
-		ret = fd < 0 ? open_fd(f) : f->fd < 0 ? -EMFILE : 0;
+		ret = fd < 0 ? open_fd(f) : f->fd < 0 ? fail_open(f, EMFILE) : 0;
 	if (ret == 0)
 		ret = learn_kind(f);
 	if (ret < 0) {

@@ -42,6 +42,7 @@ struct merge {
 	uint64_t pos;			/* of the next piece */
 	struct qed_map_extent extent;	/* the last one that was found, */
 	uint64_t extent_end;		/* and where on the disk it ends */
+	bool emptying;			/* the top image has been, or in part */
 };
 
 static int complain(const struct merge *m, int err, const char *what)
@@ -223,6 +224,7 @@ static int empty(struct merge *m)
 	/* Opened for writing it may have been repaired. */
 	int ret = qed_meta_clean(m->from->meta);
 
+	m->emptying = true;
 	if (ret < 0)
 		return ret;	/* logged */
 	ret = qed_layer_empty(m->from->top);
@@ -433,11 +435,15 @@ int qed_image_commit_engine(const char *path,
 			    struct qed_engine *engine)
 {
 	struct merge m = { .path = path, .options = options, .engine = engine };
-	int ret = open_from(&m), err;
+	int ret = open_from(&m), err = 0;
 
 	if (ret == 0)
 		ret = merge_open(&m);
-	err = qed_image_close(m.from);
+	/* To close it would cut off what its last cluster has: it has not changed. */
+	if (ret < 0 && m.from && !m.emptying)
+		qed_image_discard(m.from);
+	else
+		err = qed_image_close(m.from);
 	if (ret == 0 && err < 0)
 		ret = complain(&m, err, "cannot be closed well");
 	qed_engine_destroy(engine);

@@ -276,12 +276,31 @@ static int plan_images(struct qed_conversion *copy, struct qed_piece *piece,
 	return QED_PIECE_LATER;
 }
 
+/* Of a stream it turns out only now that it is too long. */
+static int refuse_long(struct qed_conversion *copy, const char *input,
+		       const struct qed_piece *piece)
+{
+	uint64_t most = copy->options->max_size, limit = copy->target.limit;
+
+	if (copy->pos > most) {
+		copy->advice = "raise that limit";
+		return qed_transfer_fail(&copy->transfer, piece, -EFBIG, input,
+					 "go on, it is larger than allowed",
+					 most);
+	}
+	if (qed_round_up(copy->pos, QED_SECTOR) > limit) {
+		copy->advice = "it has to be larger";
+		return qed_transfer_fail(&copy->transfer, piece, -ENOSPC,
+					 copy->target.path, "write", limit);
+	}
+	return 0;
+}
+
 /* The next piece of a stream is read here, as that has to be done in order. */
 static int plan_stream(struct qed_conversion *copy, struct qed_piece *piece)
 {
-	const char *input = copy->options->input_name ?
-				    copy->options->input_name :
-				    "standard input";
+	const char *name = copy->options->input_name;
+	const char *input = name ? name : "standard input";
 	int64_t n = qed_stream_read(&copy->input, piece->buf[0], QED_PIECE_MAX);
 
 	if (n == -ECANCELED)
@@ -293,15 +312,7 @@ static int plan_stream(struct qed_conversion *copy, struct qed_piece *piece)
 		return QED_PIECE_NONE;
 	set_piece(copy, piece, QED_COPY_STREAM, (uint64_t)n);
 	copy->transfer.total = copy->pos;
-	if (copy->pos > copy->options->max_size)
-		return qed_transfer_fail(&copy->transfer, piece, -EFBIG, input,
-					 "go on, it is larger than allowed",
-					 copy->options->max_size);
-	if (qed_round_up(copy->pos, QED_SECTOR) > copy->target.limit)
-		return qed_transfer_fail(&copy->transfer, piece, -ENOSPC,
-					 copy->target.path, "write",
-					 copy->target.limit);
-	return 0;
+	return refuse_long(copy, input, piece);
 }
 
 int qed_convert_plan(struct qed_transfer *transfer, struct qed_piece *piece,

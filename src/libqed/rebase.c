@@ -220,18 +220,20 @@ static int rename_backing(const struct rebase *r)
 
 static int rebase_open(struct rebase *r)
 {
-	const struct qed_job quiet = qed_job_quiet(r->options->job);
-	struct qed_layer *top = r->old->top;
-	int ret = qed_backing_check(top, r->options->backing);
+	int ret = qed_differ_copy(r->old, r->new, r->options->job);
 
 	if (ret == 0)
-		ret = qed_image_require_sound(r->old, &quiet);
-	if (ret < 0)
-		return ret;
-	ret = qed_differ_copy(r->old, r->new, r->options->job);
-	if (ret == 0)
-		ret = qed_backing_write(top, r->options->backing, is_raw(r));
+		ret = qed_backing_write(r->old->top, r->options->backing,
+					is_raw(r));
 	return ret;
+}
+
+static int may_rebase(struct rebase *r)
+{
+	const struct qed_job quiet = qed_job_quiet(r->options->job);
+	int ret = qed_backing_check(r->old->top, r->options->backing);
+
+	return ret < 0 ? ret : qed_image_require_sound(r->old, &quiet);
 }
 
 static int rebase_safely(struct rebase *r)
@@ -240,6 +242,12 @@ static int rebase_safely(struct rebase *r)
 
 	if (ret < 0)
 		return ret;
+	ret = may_rebase(r);
+	if (ret < 0) {
+		/* To close it would cut off what its last cluster has. */
+		qed_image_discard(r->old);
+		return ret;
+	}
 	ret = rebase_open(r);
 	err = qed_image_close(r->old);
 	if (ret == 0 && err < 0)

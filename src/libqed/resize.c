@@ -38,14 +38,15 @@ struct resize {
 };
 
 /* What fails a commit has been logged there. */
-static int complain(const struct resize *r, int err, const char *what)
+static int complain(const struct resize *r, int err, const char *what,
+		    const char *now)
 {
 	struct qed_meta *meta = r->image->meta;
 
 	if (!meta || !qed_meta_failed(meta))
 		qed_log_write(&r->options->log, QED_LOG_ERROR,
-			      "%s: %s: %s; the disk is as before: %s", r->path,
-			      what, strerror(-err), qed_next_step(err));
+			      "%s: %s: %s; %s: %s", r->path, what,
+			      strerror(-err), now, qed_next_step(err));
 	return err;
 }
 
@@ -124,7 +125,7 @@ static int step(const struct resize *r, uint64_t disk_off)
 		done = done / 2 + (r->cleared ? len / 2 : 0);
 	ret = qed_job_step(r->options->job, done, len);
 
-	return ret < 0 ? complain(r, ret, "resize") : 0;
+	return ret < 0 ? complain(r, ret, "resize", "the disk is as before") : 0;
 }
 
 /* Whole clusters become zero clusters or none; in the last old one bytes do. */
@@ -241,7 +242,9 @@ static int set_size(struct resize *r)
 		top->header.autoclear_features = 0;
 		ret = qed_layer_write_header(top);
 	}
-	return ret < 0 ? complain(r, ret, "cannot write the new size") : 0;
+	return ret < 0 ? complain(r, ret, "cannot write the new size",
+				  "'qedimg info' tells which one it has") :
+			 0;
 }
 
 /* The new part is nobody's: gives back what it got; what failed has been said. */
@@ -291,7 +294,8 @@ static int grow_open(struct resize *r)
 		ret = set_size(r);
 	if (ret == 0)
 		return 0;
-	if (r->disposable)
+	/* To close it would cut off what its last cluster has. */
+	if (r->disposable || r->refused)
 		qed_image_discard(r->image);
 	else
 		qed_image_close(r->image);	/* what failed has been said */
@@ -323,6 +327,7 @@ int qed_resize_finish_open(struct qed_image *image,
 	int ret = 0;
 
 	r.old = r.now = image->top->header.image_size;
+	r.sound = true;
 	if (r.old < options->size)
 		ret = choose_size(&r);
 	if (ret == 0)

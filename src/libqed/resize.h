@@ -14,8 +14,9 @@ int qed_image_resize_engine(const char *path,
 			    struct qed_engine *engine);
 
 /*
- * qed_image_finish() of an image that has begun, whose disk gets options->size
- * bytes, durably, if it has less: no one else can have the image in between.
+ * qed_image_finish() of an image that has begun and is sound, whose disk gets
+ * options->size bytes, durably, if it has less: no one else can have the image in
+ * between.
  * 0, or -errno after one message; then the image has been closed.
  */
 int qed_resize_finish_open(struct qed_image *image,

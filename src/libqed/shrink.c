@@ -23,6 +23,7 @@
 #include "check.h"
 #include "job.h"
 #include "shrink.h"
+#include "undo.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -98,6 +99,8 @@ static int require_sound(struct shrink *s)
 			      s->file->path, s->layer->header.compat_features);
 		return -ENOTSUP;
 	}
+	if (qed_undo_is_pending(s->file, QED_LOG_ERROR))
+		return -EUCLEAN;
 	return qed_check_sound(s->layer, &s->passes);
 }
 

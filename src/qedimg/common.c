@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <inttypes.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 const struct option qedimg_disk_options[] = {
@@ -111,8 +112,11 @@ int qedimg_no_more(const char *file, const char *argument)
 /* It says itself what it is, unless it is no QED image. */
 static void hint_raw(const char *file, char option)
 {
-	int fd = open(file, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
 	char magic[4] = { 0 };
+	struct stat st;
+	bool special = stat(file, &st) < 0 ||
+		       !(S_ISREG(st.st_mode) || S_ISBLK(st.st_mode));
+	int fd = special ? -1 : open(file, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
 	ssize_t n = fd < 0 ? -1 : pread(fd, magic, sizeof(magic), 0);
 
 	if (fd >= 0)

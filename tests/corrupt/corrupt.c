@@ -130,6 +130,18 @@ static struct fault *next_fault(struct report *report)
 	return &report->faults[report->nfaults];
 }
 
+/* Behind the end of the disk: it has no place there. */
+static bool parse_far_fault(struct fault *f, const char *line, char kind[20])
+{
+	f->far = true;
+	return sscanf(line, " { \"kind\": \"%19[^\"]\", \"action\": \"%15[^\"]\","
+			    " \"table\": %u, \"table-offset\": %" SCNu64
+			    ", \"entry\": %" SCNu64 ", \"length\": %" SCNu64
+			    ", \"count\": %" SCNu64,
+		      kind, f->action, &f->level, &f->file_off, &f->entry,
+		      &f->len, &f->count) == 7;
+}
+
 static void parse_fault(struct report *report, const char *line)
 {
 	struct fault *f = next_fault(report);
@@ -142,6 +154,7 @@ static void parse_fault(struct report *report, const char *line)
 			 ", \"length\": %" SCNu64 ", \"count\": %" SCNu64,
 		   kind, f->action, &f->level, &f->file_off, &f->entry,
 		   &f->start, &f->len, &f->count) != 8 &&
+	    !parse_far_fault(f, line, kind) &&
 	    sscanf(line, " { \"kind\": \"%19[^\"]\", \"action\": \"%15[^\"]\","
 			 " \"offset\": %" SCNu64 ", \"length\": %" SCNu64
 			 ", \"count\": %" SCNu64,

@@ -76,6 +76,7 @@ struct fault {
 	char action[16];
 	unsigned level;
 	uint64_t file_off, entry, start, len, count;
+	bool far;			/* behind the disk's end: no start */
 };
 
 struct report {

@@ -72,7 +72,7 @@ static void expect(struct oracle *o, enum kind kind, unsigned level,
 		return;
 	}
 	before = (file_off - f->file_off) / 8 * len;
-	if (f->start + before != start)
+	if (f->far ? disk_len(o, start, len) != 0 : f->start + before != start)
 		complain(o, "another disk offset", level, file_off, kind);
 	if (f->count == 1 && (f->len != disk_len(o, start, len) ||
 			      f->entry != image_get(o->image, file_off)))

@@ -137,6 +137,14 @@ in_bash dd ''
 printf '%s\n' bs= count= if= of= skip= | diff - bash.txt || fail "bash: dd"
 in_bash dd if = one.qed o
 [ "$(cat bash.txt)" = of= ] || fail "bash: dd o gives $(cat bash.txt)"
+in_bash dd -q o
+[ "$(cat bash.txt)" = of= ] || fail "bash: dd -q o gives $(cat bash.txt)"
+touch a,b.raw
+in_bash dd if = a,
+offers a,b.raw
+touch help
+in_bash info help on
+offers one.qed only.qed
 in_zsh 'qedimg dd ' bs= count= if= of= skip=
 for command in create convert measure; do
 	qedimg $command -o help | sed -n 's/^  \([a-z_]*\) .*/\1=/p' >options
@@ -155,6 +163,8 @@ for command in create convert measure; do
 		2,backing_fmt=
 	END
 	in_bash $command -o backing_file = on
+	offers one.qed only.qed
+	in_bash $command -o cluster_size = 64k,backing_file = on
 	offers one.qed only.qed
 	in_zsh "qedimg $command -o cluster_size=64k,backing_f" backing_file backing_fmt
 done

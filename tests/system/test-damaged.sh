@@ -60,6 +60,15 @@ truncate -s 4M zero.raw
 refused middle.qed rebase -b zero.raw -F raw middle.qed
 refused middle.qed rebase -b '' middle.qed
 
+# A last cluster that is cut short is one that check -r all keeps as far as it goes.
+qemu-img create -q -f qed -b base.raw -F raw short.qed
+qemu_do short.qed qed 'write -P 7 3276800 64k'
+truncate -s -1000 short.qed
+refused short.qed rebase -b zero.raw -F raw short.qed
+cp short.qed above.qed
+"$QEDIMG" rebase -q -u -b base.qed -F qed above.qed
+refused base.qed commit above.qed
+
 # Old data behind the end makes a larger disk need tables, or changes in them.
 cat >old.txt <<-'END'
 	cluster_size 65536
