@@ -310,11 +310,11 @@ for signal in INT TERM HUP USR1; do
 	for option in --absolute --force; do
 		fresh
 		echo old >new.qed
-		calls=?renameat,?renameat2
+		calls='?renameat,?renameat2'
 		if [ $option != --force ]; then
 			rm new.qed
 			# Only one of them is called, and which the host decides.
-			calls=$calls,?linkat
+			calls="$calls,?linkat"
 		fi
 		during "$calls" "$signal" snapshot -q $option top.qed new.qed
 		is_flat qed new.qed
