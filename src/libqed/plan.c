@@ -16,7 +16,7 @@
 #define SHARE_MAX (UINT64_C(1) << 28)	/* and shared */
 #define AHEAD_LEN (UINT64_C(1) << 24)	/* bytes of data to be asked for early */
 #define AHEAD_STEPS 64u			/* extents that are looked at for that, */
-#define AHEAD_MAX QED_PLAN_LEN	/* and bytes of disk */
+#define AHEAD_MAX QED_PLAN_LEN		/* and bytes of disk */
 #define BLOCK     4096u			/* hosts share space by such */
 
 enum span_kind {
@@ -36,7 +36,8 @@ static int map_at(const struct qed_conversion *copy,
 		  struct qed_map_extent *extent, struct qed_file **file)
 {
 	return qed_origin_map(&side->origin, pos,
-			      qed_min(copy->size - pos, QED_PLAN_LEN), extent, file);
+			      qed_min(copy->size - pos, QED_PLAN_LEN), extent,
+			      file);
 }
 
 static int look(struct qed_conversion *copy, struct qed_convert_side *side,

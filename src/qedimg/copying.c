@@ -30,11 +30,14 @@ bool qedimg_is_stream(const char *name)
 /* Waits until there is somebody who writes. */
 static int open_pipe(struct qedimg_copying *copying, const char *name)
 {
+	int err;
+
 	copying->pipe = open(name, O_RDONLY | O_CLOEXEC);
 	if (copying->pipe >= 0)
 		return copying->pipe;
-	qedimg_error(name, "cannot open: %s", strerror(errno));
-	return -errno;
+	err = errno;
+	qedimg_error(name, "cannot open: %s", strerror(err));
+	return -err;
 }
 
 static int take_input(struct qedimg_copying *copying, const char *name,

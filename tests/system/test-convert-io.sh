@@ -102,6 +102,14 @@ status=0
 "$QEDIMG" convert -f raw --max-size=1M named x.raw 2>../err || status=$?
 [ "$status" -eq 1 ] || fail "a long pipe: status $status"
 wait $! || :
+# Room would not help a disk that is too small.
+qemu-img create -q -f qed small.qed 1M
+status=0
+"$QEDIMG" convert -n -f raw -O qed - small.qed <want.raw 2>../small || status=$?
+[ "$status" -eq 1 ] || fail "into a small image: status $status"
+grep -q '^qedimg: small.qed: cannot write.*; small.qed is incomplete: it has to be larger$' \
+	../small || fail "into a small image: $(cat ../small)"
+rm small.qed
 grep -q '^qedimg: named: cannot go on.*too large; nothing was made: raise that limit$' ../err || fail "$(cat ../err)"
 : | "$QEDIMG" convert -f raw -O qed - piped.qed
 [ "$(qemu-img info piped.qed | grep -c '^virtual size: 0')" -eq 1 ] ||
